@@ -1,0 +1,191 @@
+"""A chat completions request → ChatRequest. Every field is checked for its type; null is as good as absent."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from gpt_oss_proxy.apis.json_body import convert, parse_object
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Opaque, Part, Role, Text, ToolCall
+from gpt_oss_proxy.errors import InvalidRequest
+
+Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
+Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+
+
+class _Refusal(msgspec.Struct, tag_field="type", tag="refusal"):
+    refusal: str
+
+
+class _Text(msgspec.Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class _ImageUrl(msgspec.Struct):
+    url: str
+    detail: str | None = None
+
+
+class _Image(msgspec.Struct, tag_field="type", tag="image_url"):
+    image_url: _ImageUrl | str  # some clients send the bare URL
+
+
+class _Audio(msgspec.Struct, tag_field="type", tag="input_audio"):
+    input_audio: dict[str, Any]
+
+
+class _File(msgspec.Struct, tag_field="type", tag="file"):
+    file: dict[str, Any]
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str = ""
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function
+    id: str = ""
+
+
+class _Message(msgspec.Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[_Text | _Image | _Audio | _File | _Refusal] | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    reasoning_effort: Effort | None = None
+
+
+class _Options(msgspec.Struct):
+    """The types of the fields that pass through as they are."""
+
+    stop: str | Annotated[list[str], msgspec.Meta(max_length=4)] | None = None
+    max_tokens: Positive | None = None
+    max_completion_tokens: Positive | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=8)] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    temperature: Temperature | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    seed: int | None = None
+    logit_bias: dict[str, Annotated[float, msgspec.Meta(ge=-100, le=100)]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    modalities: list[str] | None = None
+    audio: dict[str, Any] | None = None
+
+
+def parse(body: bytes, *, default_model: str) -> ChatRequest:
+    """Return what the body asks for. Raises InvalidRequest with `param` set to the path of the fault."""
+    value = parse_object(body)
+    typed = convert(value, _Body)
+    convert(value, _Options)
+    options = {name: item for name, item in value.items() if item is not None and name not in _Body.__struct_fields__}
+    _refuse_what_cannot_be_given(options)
+    stream = bool(typed.stream)
+    return ChatRequest(
+        model=typed.model or default_model,
+        messages=tuple(
+            _message(message, raw, index)
+            for index, (message, raw) in enumerate(zip(typed.messages, value["messages"], strict=True))
+        ),
+        stream=stream,
+        include_usage=stream and bool(typed.stream_options and typed.stream_options.include_usage),
+        reasoning_effort=typed.reasoning_effort,
+        options=options,
+    )
+
+
+def _refuse_what_cannot_be_given(options: dict[str, Any]) -> None:
+    refused = {
+        "logprobs": options.get("logprobs") is True,
+        "top_logprobs": bool(options.get("top_logprobs")),
+        "modalities": "modalities" in options and options["modalities"] != ["text"],
+        "audio": "audio" in options,
+    }
+    for name, is_refused in refused.items():
+        if is_refused:
+            raise InvalidRequest(
+                f"{name} is not supported here. Leave the field out.", code="unsupported_parameter", param=name
+            )
+
+
+def _message(message: _Message, raw: dict[str, Any], index: int) -> Message:
+    path = f"messages[{index}]"
+    if message.content is None and message.role not in ("assistant", "function"):
+        raise InvalidRequest(
+            f"{path}.content: a {message.role} message needs text.", code="invalid_type", param=f"{path}.content"
+        )
+    if message.role == "tool" and message.tool_call_id is None:
+        raise InvalidRequest(
+            f"{path}.tool_call_id: a tool message needs the id of the call that it answers.",
+            code="missing_required_parameter",
+            param=f"{path}.tool_call_id",
+        )
+    calls = [ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or []]
+    if message.function_call:  # the older spelling of a single call
+        calls.append(ToolCall(message.function_call.name, message.function_call.name, message.function_call.arguments))
+    is_function = message.role == "function"
+    known = _FUNCTION_FIELDS if is_function else _MESSAGE_FIELDS
+    return Message(
+        role="tool" if is_function else _role(message),
+        parts=_parts(message.content),
+        tool_calls=tuple(calls),
+        tool_call_id=message.name if is_function else message.tool_call_id,
+        extra={name: item for name, item in raw.items() if name not in known and item is not None},
+    )
+
+
+_MESSAGE_FIELDS = frozenset(_Message.__struct_fields__) - {"name"}
+_FUNCTION_FIELDS = _MESSAGE_FIELDS | {"name"}
+
+
+def _role(message: _Message) -> Role:
+    return message.role  # type: ignore[return-value] # "function" has been mapped
+
+
+def _parts(content: Any) -> tuple[Part, ...]:
+    if content is None:
+        return ()
+    if isinstance(content, str):
+        return (Text(content),)
+    return tuple(map(_part, content))
+
+
+def _part(part: _Text | _Image | _Audio | _File | _Refusal) -> Part:
+    match part:
+        case _Text():
+            return Text(part.text)
+        case _Refusal():
+            return Text(part.refusal)
+        case _Image():
+            image = part.image_url
+            return Image(image) if isinstance(image, str) else Image(image.url, image.detail)
+        case _Audio():
+            return Opaque("input_audio", {"input_audio": part.input_audio})
+        case _File():
+            return Opaque("file", {"file": part.file})

@@ -1,0 +1,82 @@
+"""A request's body → a JSON object, strictly: what no two parsers would read alike is refused.
+
+Source: RFC 8259, with the names of an object unique, numbers finite and strings encodable as UTF-8.
+"""
+
+import json
+import re
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from gpt_oss_proxy.errors import InvalidRequest
+
+T = TypeVar("T")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_LONGEST_NUMBER = 64
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the body's object. Raises InvalidRequest with code invalid_json."""
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+        )
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError as error:
+        raise _invalid("it is nested too deeply") from error
+    except UnicodeError as error:
+        raise _invalid("it is not valid UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        raise _invalid(f"{error.msg} at line {error.lineno}, column {error.colno}") from error
+    except ValueError as error:
+        raise _invalid(str(error)) from error
+    if not isinstance(value, dict):
+        raise _invalid("it is not an object")
+    return value
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """Return the value as the wanted type. Raises InvalidRequest with code invalid_type and the path of the fault."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        param = path.rstrip("`").removeprefix(".")
+        raise InvalidRequest(f"{param or 'The body'}: {message}.", code="invalid_type", param=param or None) from error
+    except RecursionError as error:
+        raise _invalid("it is nested too deeply") from error
+
+
+def _invalid(reason: str) -> InvalidRequest:
+    return InvalidRequest(f"The body must be a JSON object: {reason}.", code="invalid_json")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name stands twice in the same object")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:  # an infinity
+        raise ValueError("a number is too large")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError("a number is too long")
+    return int(text)

@@ -1,0 +1,118 @@
+"""One view for every client API: body in, answer out, streamed or whole."""
+
+import errno
+import logging
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+from flask import Blueprint, Response, g, request
+
+from gpt_oss_proxy.apis.base import ClientApi, Stamp, StreamRenderer
+from gpt_oss_proxy.apis.plain_text import TextRenderer
+from gpt_oss_proxy.blueprints.request_body import read_body
+from gpt_oss_proxy.chat.collect import collect
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
+from gpt_oss_proxy.gateway.access_log import Record
+from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher
+from gpt_oss_proxy.gateway.relay import ClientGone
+from gpt_oss_proxy.settings import EFFORTS, Settings
+
+_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx buffers an answer unless told not to
+_EFFORT_HEADER = "x-reasoning-effort"
+_log = logging.getLogger(__name__)
+
+
+def blueprint(apis: Mapping[str, ClientApi], dispatcher: Dispatcher, settings: Settings) -> Blueprint:
+    """Return the routes of the client APIs: name → module, see apis.base.ClientApi."""
+    routes = Blueprint("inference", __name__)
+    for name, api in apis.items():
+        routes.add_url_rule(api.PATH, name, _view(api, dispatcher, settings), methods=["POST"])
+    return routes
+
+
+def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callable[[], Response]:
+    def view() -> Response:
+        body = read_body(request, max_bytes=settings.max_body_bytes, silence_seconds=settings.request_timeout_seconds)
+        chat_request = _with_effort(api.parse(body, default_model=settings.default_model))
+        record: Record = g.record
+        record.model, record.stream = chat_request.model, chat_request.stream
+        answer = dispatcher.dispatch(chat_request, _client())
+        record.upstream, record.reference = answer.upstream, answer.reference
+        g.ignored = answer.ignored
+        stamp = Stamp(f"{api.ID_PREFIX}{uuid.uuid4().hex}", int(time.time()), chat_request.model)
+        if not chat_request.stream:
+            return _whole(api, answer, stamp)
+        plain = _wants_text()
+        renderer: StreamRenderer = TextRenderer() if plain else api.stream(stamp, chat_request)
+        response = Response(_stream(renderer, answer, record, abort=plain), headers=_STREAM_HEADERS)
+        response.content_type = "text/plain; charset=utf-8" if plain else "text/event-stream; charset=utf-8"
+        response.call_on_close(answer.close)
+        return _with_reference(response, answer)
+
+    return view
+
+
+def _whole(api: ClientApi, answer: Answer, stamp: Stamp) -> Response:
+    try:
+        completion = collect(answer)
+    finally:
+        answer.close()
+    g.record.heard()
+    return _with_reference(Response(api.render(completion, stamp), mimetype="application/json"), answer)
+
+
+def _stream(renderer: StreamRenderer, answer: Answer, record: Record, *, abort: bool) -> Iterator[bytes]:
+    """Yield the answer. With `abort` a failure also breaks the transfer, for clients that read no events."""
+    try:
+        for events in answer:
+            if events:
+                record.heard()
+            yield renderer.render(events)
+        return
+    except GatewayError as error:
+        failure = error
+    except ClientGone:
+        record.outcome = "client_gone"
+        return
+    except Exception:  # noqa: BLE001 - a bug of ours must end the stream as a failure, and never as a clean end
+        _log.exception("request %s: a bug while streaming", record.id)
+        failure = InternalError()
+    record.outcome = failure.code
+    yield renderer.fail(failure)
+    if abort:
+        # gunicorn closes the connection at this, without the last chunk and without a traceback.
+        raise BrokenPipeError(errno.EPIPE, "the answer failed, so its transfer is broken off")
+
+
+def _with_effort(chat_request: ChatRequest) -> ChatRequest:
+    """The body's reasoning_effort goes before the header's."""
+    effort = request.headers.get(_EFFORT_HEADER)
+    if chat_request.reasoning_effort or not effort:
+        return chat_request
+    if effort.lower() not in EFFORTS:
+        raise InvalidRequest(
+            f"The header {_EFFORT_HEADER} must be one of {', '.join(EFFORTS)}.",
+            code="invalid_value",
+            param=_EFFORT_HEADER,
+        )
+    return msgspec.structs.replace(chat_request, reasoning_effort=effort.lower())
+
+
+def _wants_text() -> bool:
+    accepted = request.accept_mimetypes
+    return any(kind == "text/plain" for kind in accepted.values()) and "text/event-stream" not in accepted.values()
+
+
+def _client() -> socket.socket | None:
+    return request.environ.get("gunicorn.socket")
+
+
+def _with_reference(response: Response, answer: Answer) -> Response:
+    reference = answer.reference
+    if reference and len(reference) <= 128 and reference.isascii() and reference.isprintable():
+        response.headers["x-upstream-id"] = reference
+    return response

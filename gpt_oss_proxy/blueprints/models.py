@@ -1,0 +1,37 @@
+"""What can be asked for: GET /v1/models and /v1/models/{id}."""
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from gpt_oss_proxy.errors import ModelNotFound
+from gpt_oss_proxy.gateway.router import Router
+from gpt_oss_proxy.upstreams.base import Model
+
+
+def blueprint(router: Router, demonstration: str) -> Blueprint:
+    """Return the routes. `demonstration` is told at every model, if there is something to tell."""
+    routes = Blueprint("models", __name__)
+
+    def show(model: Model) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "id": model.id,
+            "object": "model",
+            "created": model.created,
+            "owned_by": model.owned_by,
+        }
+        return {**shown, "owned_by": "demonstration", "description": demonstration} if demonstration else shown
+
+    @routes.get("/models")
+    def list_models() -> Response:
+        return jsonify({"object": "list", "data": [show(model) for model in router.models()]})
+
+    @routes.get("/models/<path:model_id>")
+    def get_model(model_id: str) -> Response:
+        upstream = router.route(model_id)
+        found = next((model for model in upstream.models() if model.id == model_id), None)
+        if found is None:  # it went away in between
+            raise ModelNotFound(param="model")
+        return jsonify(show(found))
+
+    return routes

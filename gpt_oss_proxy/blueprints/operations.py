@@ -1,0 +1,48 @@
+"""What operators, probes and the curious ask: /, /healthz, /readyz."""
+
+from flask import Blueprint, Response, jsonify, request
+
+from gpt_oss_proxy.errors import ShuttingDown
+from gpt_oss_proxy.gateway.dispatch import Dispatcher
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>gpt_oss_proxy</title>
+<body style="font: 1rem/1.5 system-ui; max-width: 40rem; margin: 4rem auto; padding: 0 1rem">
+<h1>gpt_oss_proxy</h1>
+<p>An OpenAI-compatible API. Point any OpenAI client at <code>{base}v1</code>; no key is needed by default.</p>
+<pre>curl {base}v1/chat/completions -d '{{"messages": [{{"role": "user", "content": "Hello!"}}]}}'</pre>
+<p><a href="/v1/models">models</a> · <a href="/healthz">healthz</a> · <a href="/readyz">readyz</a></p>
+"""
+
+
+def blueprint(dispatcher: Dispatcher) -> Blueprint:
+    """Return the routes."""
+    routes = Blueprint("operations", __name__)
+
+    @routes.get("/")
+    def root() -> Response:
+        # curl and probes say */* or nothing; only a browser names HTML.
+        if "text/html" in list(request.accept_mimetypes.values()):
+            response = Response(_PAGE.format(base=_base()), mimetype="text/html")
+        else:
+            response = Response("ok\n", mimetype="text/plain")
+        response.vary.add("Accept")
+        return response
+
+    @routes.get("/healthz")
+    def healthz() -> Response:
+        return jsonify({"status": "ok"})
+
+    @routes.get("/readyz")
+    def readyz() -> Response:
+        if dispatcher.draining:
+            raise ShuttingDown
+        return jsonify({"status": "ready"})
+
+    return routes
+
+
+def _base() -> str:
+    """Return this server's URL as the browser sees it; the Host header is the client's own, so it is escaped."""
+    host = request.host if all(character.isalnum() or character in ".-:[]" for character in request.host) else ""
+    return f"{request.scheme}://{host}/" if host else "/"

@@ -1,0 +1,71 @@
+"""Reading a request's body: bounded, in bounded time, and every fault of it a 400 or 413."""
+
+from typing import IO
+
+import gevent
+from flask import Request
+from gunicorn.http.errors import ParseException
+
+from gpt_oss_proxy.errors import BodyTooLarge, InvalidRequest
+
+_PIECE_BYTES = 64 * 1024
+
+
+def read_body(request: Request, *, max_bytes: int, silence_seconds: float) -> bytes:
+    """Return the whole body. Raises BodyTooLarge, or InvalidRequest if it is broken, slow, or a foreign page's."""
+    _refuse_foreign_forms(request)
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise InvalidRequest("Send the body uncompressed, without Content-Encoding.", code="unsupported_encoding")
+    length = request.content_length
+    if length is not None and length > max_bytes:
+        raise _too_large(max_bytes)
+    body = _read(request, max_bytes, silence_seconds)
+    if length is not None and len(body) < length:
+        raise InvalidRequest("The body ended before its Content-Length.", code="incomplete_body")
+    return body
+
+
+def _read(request: Request, max_bytes: int, silence_seconds: float) -> bytes:
+    # Not Flask's stream: it cuts a chunked body at its limit without a word.
+    stream = request.environ["wsgi.input"]
+    left = request.content_length
+    if left is None and not request.environ.get("wsgi.input_terminated"):
+        return b""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while left is None or left > size:
+            wanted = _PIECE_BYTES if left is None else min(_PIECE_BYTES, left - size)
+            piece = _read_before(stream, wanted, silence_seconds)
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+    except (OSError, ParseException, ValueError) as error:
+        raise InvalidRequest("The body is broken: its transfer coding is not valid.", code="incomplete_body") from error
+    return b"".join(pieces)
+
+
+def _read_before(stream: IO[bytes], size: int, seconds: float) -> bytes:
+    timeout = gevent.Timeout(seconds)
+    try:
+        with timeout:
+            return stream.read(size)
+    except gevent.Timeout as error:
+        if error is not timeout:
+            raise
+        raise InvalidRequest("The body did not arrive in time.", code="incomplete_body") from error
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request's body is larger than {max_bytes} bytes. Send less, or smaller images.")
+
+
+def _refuse_foreign_forms(request: Request) -> None:
+    # A foreign web page can post a form or text without asking first (CORS preflight), but not application/json.
+    if "Origin" in request.headers and request.mimetype != "application/json":
+        raise InvalidRequest(
+            "A request from a web page must have the Content-Type application/json.", code="unsupported_content_type"
+        )

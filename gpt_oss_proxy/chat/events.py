@@ -1,0 +1,65 @@
+"""What an upstream answers, in no upstream's and no client's format.
+
+An answer is a sequence of these: at most one Started, any deltas, at most one Usage, and one Finish, the last.
+An answer that fails has no Finish: the iterator of its events raises a GatewayError instead.
+"""
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The upstream has begun. `reference` is its own id of this answer (a ChatKit thread, a completion id)."""
+
+    reference: str
+
+
+class TextDelta(msgspec.Struct, frozen=True):
+    """New text of the answer, never empty."""
+
+    text: str
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True):
+    """New text of the model's reasoning, never empty."""
+
+    text: str
+
+
+class TextReplaced(msgspec.Struct, frozen=True):
+    """All text so far is to be read as `text`: the upstream took some of it back.
+
+    Only somebody who has shown nothing yet can follow; a client that was streamed to keeps what it has.
+    """
+
+    text: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """A tool call begins (`id` and `name` set) or its JSON `arguments` grow. `index` counts the calls of an answer."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of the whole answer. Reasoning counts as completion, cached tokens as prompt."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The answer is whole."""
+
+    reason: FinishReason
+
+
+Event = Started | TextDelta | ReasoningDelta | TextReplaced | ToolCallDelta | Usage | Finish

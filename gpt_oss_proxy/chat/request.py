@@ -1,0 +1,69 @@
+"""What a client asks, in no client's and no upstream's format."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A piece of a message, exactly as it was written."""
+
+    text: str
+
+
+class Image(msgspec.Struct, frozen=True):
+    """An image by http(s) URL or data URI. `detail` is the client's wish for the resolution, or None."""
+
+    url: str
+    detail: str | None = None
+
+
+class Opaque(msgspec.Struct, frozen=True):
+    """A part (audio, file) that only an OpenAI-compatible upstream can take, as the client sent it."""
+
+    kind: str
+    fields: Mapping[str, Any]
+
+
+Part = Text | Image | Opaque
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model made in an earlier turn. `arguments` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of the chat. `extra` holds the client's further fields of the turn (`name`, …) as they came."""
+
+    role: Role
+    parts: tuple[Part, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    extra: Mapping[str, Any] = {}
+
+    @property
+    def text(self) -> str:
+        """All text of the turn; several parts are separated by a line end."""
+        return "\n".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """One request for an answer.
+
+    `reasoning_effort` is what the client asked for, None if it did not. `options` are all further fields that the
+    client set, under OpenAI's names and checked for their types (`temperature`, `stop`, `tools`, unknown ones, …).
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    stream: bool = False
+    include_usage: bool = False
+    reasoning_effort: str | None = None
+    options: Mapping[str, Any] = {}

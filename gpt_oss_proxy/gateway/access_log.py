@@ -1,0 +1,56 @@
+"""One JSON line a request, for people and machines. Never prompts, answers or keys."""
+
+import logging
+import sys
+import time
+
+import msgspec
+
+_log = logging.getLogger("gpt_oss_proxy.access")
+
+
+class Record(msgspec.Struct):
+    """What is known of a request, filled while it lasts. Times are monotonic seconds."""
+
+    id: str
+    method: str
+    path: str
+    started: float
+    model: str = ""
+    upstream: str = ""
+    reference: str = ""
+    stream: bool = False
+    status: int = 0
+    outcome: str = "ok"  # or the error's code, or client_gone
+    first: float | None = None
+
+    def heard(self) -> None:
+        """The first events of the answer are there."""
+        if self.first is None:
+            self.first = time.monotonic()
+
+    def write(self) -> None:
+        """Write the line: the request is over."""
+        now = time.monotonic()
+        line = {
+            "id": self.id,
+            "method": self.method,
+            "path": self.path,
+            "model": self.model,
+            "upstream": self.upstream,
+            "reference": self.reference,
+            "stream": self.stream,
+            "status": self.status,
+            "outcome": self.outcome,
+            "first_seconds": None if self.first is None else round(self.first - self.started, 3),
+            "total_seconds": round(now - self.started, 3),
+        }
+        _log.info(msgspec.json.encode(line).decode())
+
+
+def log_to_stdout() -> None:
+    """Send the lines to standard output, where containers and systemd look for them."""
+    if not _log.handlers:
+        _log.addHandler(logging.StreamHandler(sys.stdout))
+    _log.setLevel(logging.INFO)
+    _log.propagate = False

@@ -1,0 +1,48 @@
+"""Noticing that a client has closed its connection while nothing is written to it."""
+
+import select
+import socket
+from collections.abc import Callable
+
+import gevent
+from gevent import monkey
+
+# The peer has closed at least its writing half. poll tells it even when unread bytes stand before the end, and for
+# Unix sockets too. A client that half-closes counts as gone, as it does for nginx.
+_GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+_LOOK_SECONDS = 0.5
+
+# gevent's own poll would switch to other greenlets; this one only looks, and returns at once.
+_poll = monkey.get_original("select", "poll")
+
+
+class ClientWatch:
+    """Calls back once, from the hub, when the client is gone. The callback must not block."""
+
+    def __init__(self, client: socket.socket, gone: Callable[[], None]) -> None:
+        self._descriptor = client.fileno()
+        self._gone = gone
+        loop = gevent.get_hub().loop
+        self._readable = loop.io(self._descriptor, 1)
+        self._timer = loop.timer(_LOOK_SECONDS, repeat=_LOOK_SECONDS)
+        self._readable.start(self._look)
+        self._looking_now_and_then = False
+
+    def close(self) -> None:
+        """Stop watching."""
+        for watcher in (self._readable, self._timer):
+            watcher.stop()
+            watcher.close()
+
+    def _look(self) -> None:
+        poll = _poll()
+        poll.register(self._descriptor, _GONE)
+        if poll.poll(0):
+            self._readable.stop()
+            self._timer.stop()
+            self._gone()
+        elif not self._looking_now_and_then:
+            # The next request is already there (pipelining) and keeps the socket readable.
+            self._looking_now_and_then = True
+            self._readable.stop()
+            self._timer.start(self._look)

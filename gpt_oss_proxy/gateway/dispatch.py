@@ -1,0 +1,144 @@
+"""From a neutral request to its events: route → admit → relay → count."""
+
+import socket
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+from gpt_oss_proxy.chat.events import Event, Started
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.chat.tokens import Count, with_usage
+from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
+from gpt_oss_proxy.gateway.client_watch import ClientWatch
+from gpt_oss_proxy.gateway.relay import Relay, TimeLimits
+from gpt_oss_proxy.gateway.router import Router
+from gpt_oss_proxy.upstreams.base import Upstream
+
+# What changes the shape of an answer, so it must not be ignored where the upstream cannot do it.
+_SHAPES_THE_ANSWER = (
+    "stop",
+    "max_tokens",
+    "max_completion_tokens",
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "response_format",
+)
+# Values that ask for nothing but what happens anyway.
+_HARMLESS: Mapping[str, tuple[Any, ...]] = {
+    "stop": ([],),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "n": (1,),
+    "logprobs": (False,),
+    "parallel_tool_calls": (True, False),
+    "modalities": (["text"],),
+    "store": (False,),
+}
+
+
+class Answer:
+    """An answer that has begun, and its lists of events; an empty list says that a keep-alive is due.
+
+    `ignored` are the request's fields without effect; `reference` is the upstream's own id of the answer, or ''.
+    """
+
+    def __init__(
+        self, upstream: str, ignored: tuple[str, ...], events: Generator[list[Event], None, None], *, wait: bool
+    ) -> None:
+        self.upstream = upstream
+        self.ignored = ignored
+        self._events = events
+        self.reference, self._first = _first(events, wait=wait)
+
+    def __iter__(self) -> Iterator[list[Event]]:
+        """Yield the lists. Raises a GatewayError or ClientGone."""
+        yield self._first
+        yield from self._events
+
+    def close(self) -> None:
+        """End the upstream's call if the answer is not complete. Needed whether or not it was iterated over."""
+        self._events.close()
+
+
+class Dispatcher:
+    """Gets answers. `draining` refuses new work while the process lets running answers finish."""
+
+    def __init__(self, router: Router, limits: TimeLimits, count: Count) -> None:
+        self._router = router
+        self._limits = limits
+        self._count = count
+        self.draining = False
+
+    def dispatch(self, request: ChatRequest, client: socket.socket | None) -> Answer:
+        """Return the answer when its first events are there, or the first keep-alive is due if it is streamed.
+
+        `client` is the client's connection, watched until the answer ends; None if there is none to watch. Raises any
+        GatewayError, and ClientGone. The answer raises the same later on, and must be closed.
+        """
+        if self.draining:
+            raise ShuttingDown
+        upstream = self._router.route(request.model)
+        ignored = admit(request, upstream)
+        events = self._events(upstream, request, client)
+        return Answer(upstream.name, ignored, events, wait=not request.stream)
+
+    def _events(
+        self, upstream: Upstream, request: ChatRequest, client: socket.socket | None
+    ) -> Generator[list[Event], None, None]:
+        relay = Relay(upstream.stream(request), self._limits)
+        watch = ClientWatch(client, relay.leave) if client else None
+        try:
+            counts = request.include_usage or not request.stream
+            yield from with_usage(iter(relay), request, self._count) if counts else relay
+        finally:
+            if watch:
+                watch.close()
+            relay.close()
+
+
+def admit(request: ChatRequest, upstream: Upstream) -> tuple[str, ...]:
+    """Return the names of the request's fields that have no effect on this upstream.
+
+    Raises InvalidRequest for a field that would change the shape of the answer and cannot be given.
+    """
+    if request.options.get("n", 1) != 1:
+        raise InvalidRequest(
+            "One answer a request is all there is yet: leave n out, or ask several times.",
+            code="unsupported_parameter",
+            param="n",
+        )
+    if upstream.honours is None:
+        return ()
+    ignored = []
+    for name, value in request.options.items():
+        if name in upstream.honours or value in _HARMLESS.get(name, ()):
+            continue
+        if name in _SHAPES_THE_ANSWER:
+            raise InvalidRequest(
+                f"The model {request.model!r} cannot do {name} yet. Leave the field out, or ask another model.",
+                code="unsupported_parameter",
+                param=name,
+            )
+        ignored.append(name)
+    if request.reasoning_effort and "reasoning_effort" not in upstream.honours:
+        ignored.append("reasoning_effort")
+    extras = {name for message in request.messages for name in message.extra}
+    return (*ignored, *(f"messages.{name}" for name in sorted(extras)))
+
+
+def _first(events: Iterator[list[Event]], *, wait: bool) -> tuple[str, list[Event]]:
+    """Return (reference, the first list with output). [] is a keep-alive, which commits a stream unless `wait`."""
+    reference = ""
+    for found in events:
+        if found and isinstance(found[0], Started):
+            reference = found[0].reference
+            found = found[1:]
+            if not found:
+                continue
+        if found or not wait:
+            return reference, found
+    return reference, []

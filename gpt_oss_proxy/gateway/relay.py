@@ -1,0 +1,127 @@
+"""One upstream call, run in a greenlet of its own, and watched: silence, total time, whether the client is still there.
+
+The call's greenlet may wait for names, connections and bytes as requests likes it; whoever iterates over the relay
+waits for lists of events with time limits of its own, and ends the call by closing the relay, whatever it waits for.
+"""
+
+import time
+from collections.abc import Iterator
+
+import gevent
+import msgspec
+from gevent.lock import Semaphore
+from gevent.queue import Empty, SimpleQueue
+
+from gpt_oss_proxy.chat.events import Event, Finish
+from gpt_oss_proxy.errors import (
+    GatewayError,
+    InternalError,
+    TotalTimeout,
+    UpstreamFirstEventTimeout,
+    UpstreamIdleTimeout,
+)
+
+# Lists read ahead of the client. Beyond it the upstream is read no faster than the client reads.
+_READ_AHEAD = 8
+
+
+class ClientGone(Exception):
+    """The client has closed its connection: nobody is there to be told anything."""
+
+
+class TimeLimits(msgspec.Struct, frozen=True):
+    """In seconds: the longest silence of the upstream, the longest answer, the longest silence of ours."""
+
+    idle: float
+    total: float
+    keepalive: float
+
+
+class Relay:
+    """Iterates over a call's lists of events; an empty list says that a keep-alive is due.
+
+    Raises the call's GatewayError, a TimedOut, or ClientGone.
+    """
+
+    def __init__(self, call: Iterator[list[Event]], limits: TimeLimits) -> None:
+        self._call = call
+        self._limits = limits
+        self._queue: SimpleQueue[list[Event] | _End] = SimpleQueue()
+        self._room = Semaphore(_READ_AHEAD)
+        self._finished = False
+        self._heard = False
+        self._total_due = time.monotonic() + limits.total
+        self._reader = gevent.spawn(self._read)
+        self._reader.rawlink(lambda reader: self._queue.put(_End(_error_of(reader))))
+
+    def __iter__(self) -> Iterator[list[Event]]:
+        """Yield the lists; see the class."""
+        try:
+            while not self._finished:
+                yield from self._wait()
+        finally:
+            self.close()
+
+    def leave(self) -> None:
+        """The client has gone: end the call, and whoever waits for it. May be called from the hub."""
+        self._queue.put(_End(ClientGone()))
+        self._reader.kill(block=False)
+
+    def close(self) -> None:
+        """End the call, unless its answer is complete: then it only lets its connection return to the pool."""
+        if not self._finished:
+            self._reader.kill(block=False)
+
+    def _read(self) -> GatewayError | None:
+        try:
+            for events in self._call:
+                self._room.acquire()
+                self._queue.put(events)
+                # An upstream that sends without a pause would otherwise never let the others run.
+                gevent.sleep(0)
+        except GatewayError as error:
+            return error
+        return None
+
+    def _wait(self) -> Iterator[list[Event]]:
+        """Yield keep-alives, then the next list that tells something."""
+        now = time.monotonic()
+        idle_due = now + self._limits.idle
+        keepalive_due = now + self._limits.keepalive
+        while True:
+            if now >= self._total_due:  # also while events keep coming
+                raise TotalTimeout
+            item = self._next(min(idle_due, keepalive_due, self._total_due))
+            now = time.monotonic()
+            if isinstance(item, _End):
+                raise item.error or InternalError
+            if item is not None:
+                self._room.release()
+                self._heard = True
+                idle_due = now + self._limits.idle
+                if item:
+                    self._finished = isinstance(item[-1], Finish)
+                    yield item
+                    return
+            if now >= idle_due:
+                raise UpstreamIdleTimeout if self._heard else UpstreamFirstEventTimeout
+            if now >= keepalive_due:
+                keepalive_due = now + self._limits.keepalive
+                yield []
+
+    def _next(self, due: float) -> "list[Event] | _End | None":
+        try:
+            return self._queue.get(timeout=max(due - time.monotonic(), 0))
+        except Empty:
+            return None
+
+
+class _End(msgspec.Struct, frozen=True):
+    """The call has ended without Finish, or nobody waits for it any more."""
+
+    error: Exception | None
+
+
+def _error_of(reader: "gevent.Greenlet[..., GatewayError | None]") -> GatewayError | None:
+    # A bug of ours: gevent has written its traceback to the log.
+    return InternalError() if reader.exception else reader.value

@@ -1,0 +1,169 @@
+"""Settings, read once from the environment: the only place that knows a variable's name, default and range.
+
+Adding a setting is adding one field to `Settings`; README's table is tested against it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+ChatKitDialect = Literal["older", "published"]
+ImageFormat = Literal["image", "image_url", "attachments"]
+MessageFormat = Literal["content", "parts"]
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+_MEBIBYTE = 1024 * 1024
+
+
+class SettingsError(ValueError):
+    """A variable holds what it cannot hold. The text is one line: the name, what it holds, what is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """How a variable's text becomes a value, and in words what is allowed. `parse` raises ValueError."""
+
+    parse: Callable[[str], Any]
+    allowed: str
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not text.isascii() or re.search(r"[\s#?]", text):
+        raise ValueError
+    _ = parts.port  # raises ValueError where it is no number or out of range
+    return text.rstrip("/")
+
+
+def _token(text: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _ids(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, (_token(part.strip()) for part in text.split(",")))))
+
+
+def _number(low: float, high: float) -> _Kind:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:  # False for NaN too
+            raise ValueError
+        return value
+
+    return _Kind(parse, f"a number from {low:g} to {high:g}")
+
+
+def _integer(low: int, high: int) -> _Kind:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return _Kind(parse, f"a whole number from {low} to {high}")
+
+
+def _choice(*values: str) -> _Kind:
+    def parse(text: str) -> str:
+        if text not in values:
+            raise ValueError
+        return text
+
+    return _Kind(parse, f"one of {', '.join(values)}")
+
+
+def _optional(kind: _Kind) -> _Kind:
+    return _Kind(lambda text: kind.parse(text) if text else "", f"{kind.allowed}, or nothing")
+
+
+_URL = _Kind(_url, "a URL that begins with http:// or https://, without ? and #")
+_NAME = _Kind(_token, "text of visible ASCII characters")
+_IDS = _Kind(_ids, "ids of visible ASCII characters, separated by commas")
+
+
+def _setting(kind: _Kind, default: Any, help: str, *, unit: str = "", secret: bool = False) -> Any:
+    return dataclasses.field(default=default, metadata={"kind": kind, "help": help, "unit": unit, "secret": secret})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that an operator can set. A field's variable is its name in capitals."""
+
+    base_url: str = _setting(
+        _URL, "https://api.gpt-oss.com", "ChatKit server of gpt-oss-20b and gpt-oss-120b; /chatkit is added"
+    )
+    default_model: str = _setting(_NAME, "gpt-oss-120b", "model of a request that names none")
+    request_timeout_seconds: float = _setting(
+        _number(0.1, 3600), 30.0, "longest silence of an upstream, before the first event and between events", unit="s"
+    )
+    reasoning_effort_default: str = _setting(
+        _choice(*EFFORTS), "high", "reasoning effort of a request that names none (ChatKit, older dialect)"
+    )
+    vercel_minimal_api_url: str = _setting(
+        _URL, "https://minimal-chatbot.vercel.app/api/chat", "AI SDK chat endpoint of gpt-4o and gpt-4o-mini"
+    )
+    vercel_session_prefix: str = _setting(_NAME, "", "put before the chat id that the AI SDK endpoint gets")
+    port: int = _setting(_integer(1, 65535), 3000, "port to listen on")
+
+    host: str = _setting(_NAME, "0.0.0.0", "address to listen on")  # noqa: S104 - Render and containers need all
+    web_concurrency: int = _setting(_integer(1, 256), 2, "worker processes")
+    connect_timeout_seconds: float = _setting(
+        _number(0.1, 600), 5.0, "longest wait for a connection to an upstream: name, TCP and TLS together", unit="s"
+    )
+    total_timeout_seconds: float = _setting(_number(0.1, 86400), 600.0, "longest time of a whole answer", unit="s")
+    keepalive_seconds: float = _setting(
+        _number(0.05, 3600), 15.0, "longest silence of ours in a stream; then an empty chunk is sent", unit="s"
+    )
+    graceful_timeout_seconds: int = _setting(
+        _integer(1, 86400), 30, "time that running answers get when the process is told to stop", unit="s"
+    )
+    max_body_bytes: int = _setting(_integer(1024, 1024 * _MEBIBYTE), 32 * _MEBIBYTE, "largest request", unit="bytes")
+    max_event_bytes: int = _setting(
+        _integer(1024, 1024 * _MEBIBYTE), 16 * _MEBIBYTE, "largest single event of an upstream", unit="bytes"
+    )
+    chatkit_dialect: ChatKitDialect = _setting(
+        _choice(*get_args(ChatKitDialect)),
+        "older",
+        "how requests to BASE_URL are spelled: older (gpt-oss.com) or published (the openai-chatkit package)",
+    )
+    ai_sdk_image_format: ImageFormat = _setting(
+        _choice(*get_args(ImageFormat)),
+        "image",
+        "how images go to the AI SDK endpoint: image (a part with both keys), image_url, attachments",
+    )
+    ai_sdk_message_format: MessageFormat = _setting(
+        _choice(*get_args(MessageFormat)),
+        "content",
+        "how messages go to the AI SDK endpoint: content (AI SDK 4), parts (AI SDK 5 and later)",
+    )
+    openai_base_url: str = _setting(
+        _optional(_URL), "", "any OpenAI-compatible server, with its /v1; nothing = not used"
+    )
+    openai_api_key: str = _setting(_NAME, "", "key for OPENAI_BASE_URL", secret=True)
+    openai_models: tuple[str, ...] = _setting(
+        _IDS, (), "ids at OPENAI_BASE_URL, separated by commas; nothing = ask its /models"
+    )
+    demonstration: str = _setting(_Kind(str, "any text"), "", "shown at every model of /v1/models; set by `make demo`")
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Return the settings that `environ` asks for. Raises SettingsError."""
+        values = {
+            field.name: _parse(field, environ[field.name.upper()].strip())
+            for field in dataclasses.fields(cls)
+            # An empty variable counts as not set, as Docker and Render users expect.
+            if environ.get(field.name.upper(), "").strip()
+        }
+        return cls(**values)
+
+
+def _parse(field: "dataclasses.Field[Any]", text: str) -> Any:
+    kind: _Kind = field.metadata["kind"]
+    try:
+        return kind.parse(text)
+    except ValueError as error:
+        held = "something else" if field.metadata["secret"] else repr(text[:100])
+        raise SettingsError(f"{field.name.upper()} holds {held}; allowed: {kind.allowed}") from error

@@ -1,0 +1,57 @@
+"""What both AI SDK protocols have in common: steps of one answer, tools that the server runs, reasons, usage."""
+
+from typing import Any
+
+from gpt_oss_proxy.chat.events import Finish, FinishReason, Usage
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.errors import UpstreamFailed, quote
+from gpt_oss_proxy.sse import Decoder as SseDecoder
+from gpt_oss_proxy.sse import LineDecoder
+from gpt_oss_proxy.upstreams.base import Decoder, field, json_text, upstream_said
+
+_REASONS: dict[str, FinishReason] = {"length": "length", "content-filter": "content_filter"}
+_MASKED = "An error occurred."  # what the SDK says unless the route shows more
+
+
+class AnswerDecoder(Decoder):
+    """A decoder that knows how an answer of several steps ends."""
+
+    def __init__(self, framer: SseDecoder | LineDecoder, request: ChatRequest) -> None:
+        super().__init__(framer)
+        self._request = request
+        self._reason = ""
+        self._usage: Usage | None = None
+        self._calls: dict[str, tuple[str, str]] = {}  # those without an output yet: id → (name, arguments)
+
+    def call_complete(self, value: dict[str, Any], *, arguments: str) -> None:
+        """Keep a call until it is known who runs it: the server, if its output follows, else the client."""
+        call_id = field(value, str, "toolCallId") or ""
+        self._calls[call_id] = (field(value, str, "toolName") or "", json_text(value.get(arguments) or {}))
+
+    def call_answered(self, value: dict[str, Any]) -> None:
+        """The server has run it: nothing of it concerns the client."""
+        self._calls.pop(field(value, str, "toolCallId") or "", None)
+
+    def end_answer(self) -> None:
+        """Emit calls for the client, Usage and Finish. Raises UpstreamFailed if the reason is an error."""
+        if self._reason == "error":
+            raise UpstreamFailed
+        calls = self._calls if self._request.options.get("tools") else {}
+        for index, (call_id, (name, arguments)) in enumerate(calls.items()):
+            self.call(index, call_id=call_id, name=name)
+            self.call(index, arguments=arguments)
+        if self._usage:
+            self.emit(self._usage)
+        self.emit(Finish("tool_calls" if calls else _REASONS.get(self._reason, "stop")))
+
+
+def reported(text: str) -> UpstreamFailed:
+    """Return the error for a failure that the endpoint tells of in its stream."""
+    said = quote(text)
+    return UpstreamFailed(upstream_said("" if said == _MASKED else said))
+
+
+def count(value: dict[str, Any], name: str) -> int | None:
+    """Return a number of tokens, None where the provider gave none (null, or NaN as JavaScript writes it)."""
+    number = value.get(name)
+    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None

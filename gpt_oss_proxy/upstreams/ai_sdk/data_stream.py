@@ -1,0 +1,106 @@
+"""AI SDK data stream v1 → neutral events: one part a line, `CODE:JSON`.
+
+Source: @ai-sdk/ui-utils 1.2.11, data-stream-parts. Codes that mean nothing to a client (2, 8, b, c, f, h, i, j, k) and
+unknown ones are read and dropped.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from gpt_oss_proxy.chat.events import Usage
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.errors import UpstreamIncomplete, UpstreamProtocolError
+from gpt_oss_proxy.sse import LineDecoder
+from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, count, reported
+from gpt_oss_proxy.upstreams.base import field, json_value
+
+
+class DataStreamDecoder(AnswerDecoder):
+    """`d` ends the message. `e` ends a step only: further steps may follow, and text without either is cut."""
+
+    def __init__(self, request: ChatRequest, max_event_bytes: int) -> None:
+        super().__init__(LineDecoder(max_event_bytes), request)
+        self._step_ended = False
+
+    def decode(self, record: bytes) -> None:
+        """Emit what one line means."""
+        if not record:
+            return
+        if record[1:2] != b":":
+            raise UpstreamProtocolError
+        handle = _PARTS.get(record[:1])
+        if handle:
+            handle(self, json_value(record[2:]))
+
+    def finish(self) -> None:
+        """Finish after `d`, or after an `e` that is not continued."""
+        if not self.complete and not self._step_ended:
+            raise UpstreamIncomplete
+        self.end_answer()
+
+    def _say(self, value: Any) -> None:
+        self._step_ended = False
+        self.say(_string(value))
+
+    def _think(self, value: Any) -> None:
+        self._step_ended = False
+        self.think(_string(value))
+
+    def _error(self, value: Any) -> None:
+        raise reported(_string(value))
+
+    def _start_step(self, _value: Any) -> None:
+        self._step_ended = False
+
+    def _tool_call(self, value: Any) -> None:
+        self.call_complete(_object(value), arguments="args")
+
+    def _tool_result(self, value: Any) -> None:
+        self.call_answered(_object(value))
+
+    def _finish_step(self, value: Any) -> None:
+        end = _object(value)
+        self._step_ended = end.get("isContinued") is not True
+        self._reason = field(end, str, "finishReason") or ""
+        usage = _usage(end)
+        if usage and self._usage:
+            usage = Usage(
+                usage.prompt_tokens + self._usage.prompt_tokens, usage.completion_tokens + self._usage.completion_tokens
+            )
+        self._usage = usage or self._usage
+
+    def _finish_message(self, value: Any) -> None:
+        end = _object(value)
+        self.complete = True
+        self._reason = field(end, str, "finishReason") or ""
+        self._usage = _usage(end) or self._usage  # that of all steps together
+
+
+_PARTS: dict[bytes, Callable[[DataStreamDecoder, Any], None]] = {
+    b"0": DataStreamDecoder._say,
+    b"g": DataStreamDecoder._think,
+    b"3": DataStreamDecoder._error,
+    b"f": DataStreamDecoder._start_step,
+    b"9": DataStreamDecoder._tool_call,
+    b"a": DataStreamDecoder._tool_result,
+    b"e": DataStreamDecoder._finish_step,
+    b"d": DataStreamDecoder._finish_message,
+}
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise UpstreamProtocolError
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UpstreamProtocolError
+    return value
+
+
+def _usage(end: dict[str, Any]) -> Usage | None:
+    usage = field(end, dict, "usage") or {}
+    prompt, completion = count(usage, "promptTokens"), count(usage, "completionTokens")
+    return None if prompt is None or completion is None else Usage(prompt, completion)

@@ -1,0 +1,112 @@
+"""AI SDK UI message stream (AI SDK 5 and later) → neutral events: SSE whose data are typed JSON objects.
+
+Source: npm ai 5.0, 6.0 and 7.0, ui-message-stream. Types that mean nothing to a client (starts and ends of blocks,
+sources, files, data-*, approvals) and unknown ones are read and dropped.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from gpt_oss_proxy.chat.events import TextReplaced, Usage
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.errors import UpstreamFailed, UpstreamIncomplete
+from gpt_oss_proxy.sse import Decoder as SseDecoder
+from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, count, reported
+from gpt_oss_proxy.upstreams.base import field, json_object, whole
+
+
+class UiStreamDecoder(AnswerDecoder):
+    """`finish` or `[DONE]` ends the message; a body that ends without them is cut."""
+
+    def __init__(self, request: ChatRequest, max_event_bytes: int) -> None:
+        super().__init__(SseDecoder(max_event_bytes), request)
+        self._said: list[str] = []  # kept only for a reset-step
+        self._before_step = 0
+
+    def decode(self, record: bytes) -> None:
+        """Emit what one event means."""
+        if record == b"[DONE]":
+            self.complete = self.ended = True
+            return
+        event = json_object(record)
+        kind = field(event, str, "type") or ""
+        if kind.startswith("tool-output-"):
+            self._tool_output(event)
+        elif handle := _TYPES.get(kind):
+            handle(self, event)
+        elif "messageMetadata" in event:
+            self._metadata(event)
+
+    def finish(self) -> None:
+        """Finish if the message was ended."""
+        if not self.complete:
+            raise UpstreamIncomplete
+        self.end_answer()
+
+    def _text_delta(self, event: dict[str, Any]) -> None:
+        delta = field(event, str, "delta") or ""
+        self._said.append(delta)
+        self.say(delta)
+
+    def _reasoning_delta(self, event: dict[str, Any]) -> None:
+        self.think(field(event, str, "delta") or "")
+
+    def _start_step(self, _event: dict[str, Any]) -> None:
+        self._before_step = len(self._said)
+
+    def _reset_step(self, _event: dict[str, Any]) -> None:
+        if not "".join(self._said[self._before_step :]):
+            return
+        if self._request.stream:
+            raise UpstreamFailed("The model's server took back text that was already streamed. Try again.")
+        del self._said[self._before_step :]
+        self.emit(TextReplaced(whole("".join(self._said))))
+
+    def _tool_input(self, event: dict[str, Any]) -> None:
+        if event.get("providerExecuted") is not True:
+            self.call_complete(event, arguments="input")
+
+    def _tool_output(self, event: dict[str, Any]) -> None:
+        self.call_answered(event)
+
+    def _error(self, event: dict[str, Any]) -> None:
+        raise reported(field(event, str, "errorText") or "")
+
+    def _abort(self, _event: dict[str, Any]) -> None:
+        raise UpstreamFailed("The model's server aborted the answer. Try again.", code="upstream_aborted")
+
+    def _finish_message(self, event: dict[str, Any]) -> None:
+        self.complete = True
+        self._reason = field(event, str, "finishReason") or ""
+        self._metadata(event)
+
+    def _metadata(self, event: dict[str, Any]) -> None:
+        """Take the usage if the app put it there; the protocol itself has none."""
+        metadata = event.get("messageMetadata")
+        if isinstance(metadata, dict):
+            usage = metadata.get("totalUsage") or metadata.get("usage")
+            self._usage = _usage(usage) or self._usage if isinstance(usage, dict) else self._usage
+
+
+_TYPES: dict[str, Callable[[UiStreamDecoder, dict[str, Any]], None]] = {
+    "text-delta": UiStreamDecoder._text_delta,
+    "reasoning-delta": UiStreamDecoder._reasoning_delta,
+    "start-step": UiStreamDecoder._start_step,
+    "reset-step": UiStreamDecoder._reset_step,
+    "tool-input-available": UiStreamDecoder._tool_input,
+    "error": UiStreamDecoder._error,
+    "abort": UiStreamDecoder._abort,
+    "finish": UiStreamDecoder._finish_message,
+}
+
+
+def _usage(usage: dict[str, Any]) -> Usage | None:
+    prompt, completion = count(usage, "inputTokens"), count(usage, "outputTokens")
+    if prompt is None or completion is None:
+        return None
+    return Usage(
+        prompt,
+        completion,
+        reasoning_tokens=count(usage, "reasoningTokens") or 0,
+        cached_tokens=count(usage, "cachedInputTokens") or 0,
+    )

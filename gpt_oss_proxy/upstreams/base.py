@@ -1,0 +1,261 @@
+"""What every upstream is: a request encoded, sent, and its answer decoded into neutral events.
+
+An upstream is one file: a pure `Decoder` (bytes → events), a pure `build_body`, and a class that names them. Everything
+that HTTP can do to it is here and in transport.py.
+"""
+
+import abc
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import gevent
+import msgspec
+import requests
+
+from gpt_oss_proxy import sse
+from gpt_oss_proxy.chat.events import Event, ReasoningDelta, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamProtocolError
+from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, read_blocks
+
+T = TypeVar("T")
+_GRACE_SECONDS = 2.0  # how long the body's end is awaited after the protocol's terminal event
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model that can be asked for. `created` is in Unix seconds."""
+
+    id: str
+    owned_by: str
+    created: int
+
+
+class _Mender:
+    """Joins characters that were cut between their UTF-16 surrogates; UTF-8 cannot hold the halves."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def mend(self, text: str) -> str:
+        """Return the text that can be said now."""
+        if text.isascii() and not self._held:
+            return text
+        text = self._held + text
+        self._held = ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            self._held = text[-1]
+            text = text[:-1]
+        return whole(text)
+
+    def close(self) -> str:
+        """Return what can be said of a half that stayed alone."""
+        return "\ufffd" if self._held else ""
+
+
+class Decoder(abc.ABC):
+    """Bytes of one answer → events, wherever the bytes are cut. Pure: no clock, no sockets.
+
+    A subclass says what one record (the data of an SSE event, a line) means. An error that a record tells of does not
+    lose the events before it: it is kept in `failure`, to be raised when they have been delivered.
+    """
+
+    failure: GatewayError | None = None
+    complete = False  # the protocol's terminal event has come: a break from now on does no harm
+    ended = False  # nothing more can come: the body's end need not be awaited
+
+    def __init__(self, framer: sse.Decoder | sse.LineDecoder) -> None:
+        self._framer = framer
+        self._events: list[Event] = []
+        self._text = _Mender()
+        self._reasoning = _Mender()
+
+    def feed(self, data: bytes) -> list[Event] | None:
+        """Return the events that `data` completes; [] if it told nothing new, None if it completed no record at all."""
+        heard = False
+        try:
+            for record in self._framer.feed(data):
+                heard = True
+                self.decode(record)
+                if self.ended:
+                    break
+        except GatewayError as error:
+            self.failure = error
+        return self._take() if heard or self.failure else None
+
+    def close(self) -> list[Event]:
+        """Return the last events, Finish among them: the body has ended. Raises UpstreamIncomplete and its kin."""
+        self._flush()
+        self.finish()
+        return self._take()
+
+    @abc.abstractmethod
+    def decode(self, record: bytes) -> None:
+        """Emit what one record means. Raises a GatewayError if it tells of a failure or is malformed."""
+
+    @abc.abstractmethod
+    def finish(self) -> None:
+        """Emit what the end of the body means: Finish if the answer is whole. Raises a GatewayError if it is not."""
+
+    def emit(self, event: Event) -> None:
+        """Add one event to the list that the current bytes complete."""
+        self._events.append(event)
+
+    def say(self, text: str) -> None:
+        """Add text of the answer; half a character waits for its other half."""
+        if text := self._text.mend(text):
+            self._events.append(TextDelta(text))
+
+    def think(self, text: str) -> None:
+        """Add text of the reasoning."""
+        if text := self._reasoning.mend(text):
+            self._events.append(ReasoningDelta(text))
+
+    def call(self, index: int, *, call_id: str = "", name: str = "", arguments: str = "") -> None:
+        """Add the beginning of a tool call, or more of its arguments."""
+        self._events.append(ToolCallDelta(index, whole(call_id), whole(name), whole(arguments)))
+
+    def _flush(self) -> None:
+        if thought := self._reasoning.close():
+            self._events.append(ReasoningDelta(thought))
+        if text := self._text.close():
+            self._events.append(TextDelta(text))
+
+    def _take(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+
+class Upstream(abc.ABC):
+    """A server that answers chats. One instance serves all requests of a worker; it keeps no state of any of them."""
+
+    name: str
+    honours: frozenset[str] | None = frozenset()  # request fields that reach the model; None = all of them
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @abc.abstractmethod
+    def models(self) -> tuple[Model, ...]:
+        """Return the models that this upstream serves now. Raises a GatewayError if it had to ask and failed."""
+
+    @abc.abstractmethod
+    def build(self, request: ChatRequest) -> tuple[str, Mapping[str, str], bytes]:
+        """Return (URL, headers, body) of the POST that asks this. Raises InvalidRequest for what it cannot take."""
+
+    @abc.abstractmethod
+    def decoder(self, headers: Mapping[str, str], request: ChatRequest) -> Decoder:
+        """Return a fresh decoder for an answer with these (case-insensitive) headers. Raises UpstreamProtocolError."""
+
+    def status_error(self, error: HTTPStatusError, request: ChatRequest) -> GatewayError:  # noqa: ARG002 - a hook
+        """Return our error for a status other than 200; a subclass may know more than the contract's table."""
+        return error_from_status(error)
+
+    def stream(self, request: ChatRequest) -> Iterator[list[Event]]:
+        """Yield the events of the answer, a list for each read; [] says that the upstream is alive. The last is Finish.
+
+        Raises a GatewayError. Closing the iterator closes the connection. After Finish it may be run on, to let the
+        connection return to its pool.
+        """
+        url, headers, body = self.build(request)
+        try:
+            response = self._transport.send("POST", url, headers=headers, body=body)
+        except HTTPStatusError as error:
+            raise self.status_error(error, request) from error
+        with contextlib.closing(response):
+            yield from _decode(response, self.decoder(response.headers, request))
+
+
+def _decode(response: requests.Response, decoder: Decoder) -> Iterator[list[Event]]:
+    blocks = read_blocks(response)
+    deadline: float | None = None
+    while not decoder.ended:
+        try:
+            block = _next_before(blocks, deadline)
+        except GatewayError:
+            if not decoder.complete:
+                raise
+            block = None
+        if block is None:
+            break
+        events = decoder.feed(block)
+        if events is not None:
+            deadline = time.monotonic() + _GRACE_SECONDS if decoder.complete else None
+            yield events
+        if decoder.failure:
+            raise decoder.failure
+    yield decoder.close()
+    # The client has its answer; the rest is for the pool, which takes only connections read to their end.
+    with contextlib.suppress(GatewayError):
+        while _next_before(blocks, time.monotonic() + _GRACE_SECONDS) is not None:
+            pass
+
+
+def _next_before(blocks: Iterator[bytes], deadline: float | None) -> bytes | None:
+    """Return the next block, or None at the end of the body or at the deadline."""
+    if deadline is None:
+        return next(blocks, None)
+    timeout = gevent.Timeout(max(deadline - time.monotonic(), 0.001))
+    try:
+        with timeout:
+            return next(blocks, None)
+    except gevent.Timeout as error:
+        if error is not timeout:
+            raise
+        return None
+
+
+def json_object(record: bytes) -> dict[str, Any]:
+    """Return the record's JSON object. Raises UpstreamProtocolError for anything else."""
+    value = json_value(record)
+    if not isinstance(value, dict):
+        raise UpstreamProtocolError
+    return value
+
+
+def json_value(record: bytes) -> Any:
+    """Return the record's JSON value. Raises UpstreamProtocolError for malformed or bottomless JSON."""
+    try:
+        return msgspec.json.decode(record)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        # JavaScript cuts strings between the halves of a character, and writes NaN; msgspec takes neither.
+        return json.loads(record)
+    except (ValueError, RecursionError) as error:
+        raise UpstreamProtocolError from error
+
+
+def json_text(value: Any) -> str:
+    """Return the JSON text of a decoded value."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def field(value: dict[str, Any], kind: type[T], *names: str) -> T | None:
+    """Return the first of the named fields that is there, None if none is or it is null.
+
+    Raises UpstreamProtocolError if it is of another kind.
+    """
+    for name in names:
+        found = value.get(name)
+        if found is not None:
+            if not isinstance(found, kind):
+                raise UpstreamProtocolError
+            return found
+    return None
+
+
+def whole(text: str) -> str:
+    """Return the text with pairs of surrogates joined, and lone ones replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def upstream_said(text: str) -> str:
+    """Return the message for a failure that the upstream explained with `text`."""
+    return f"The model's server reports an error: {text}" if text else UpstreamFailed.message

@@ -1,0 +1,342 @@
+"""What a ChatKit server answers → neutral events, in either spelling: the decision table of both dialects."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from gpt_oss_proxy import sse
+from gpt_oss_proxy.chat.events import Finish, Started, TextReplaced
+from gpt_oss_proxy.errors import (
+    GatewayError,
+    RateLimited,
+    UpstreamAuthRequired,
+    UpstreamEmpty,
+    UpstreamFailed,
+    UpstreamIncomplete,
+    quote,
+)
+from gpt_oss_proxy.upstreams.base import Decoder, field, json_object, json_text, upstream_said, whole
+
+_SEPARATOR = "\n\n"  # between parts, messages and thoughts of one answer
+_SIGN_IN = re.compile(r"\b(sign|log)[\s-]?in\b|captcha|verify (that )?you are|session (has )?expired", re.IGNORECASE)
+_RATE_LIMIT = re.compile(r"rate.?limit|too many requests|quota|limit reached|message limit", re.IGNORECASE)
+
+
+class _Item:
+    """An assistant message as it grows: the text sent so far of each of its parts."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, list[str]] = {}
+
+    @property
+    def text(self) -> str:
+        return _SEPARATOR.join("".join(self.parts[index]) for index in sorted(self.parts))
+
+
+class ChatKitDecoder(Decoder):
+    """Events of one turn → neutral events. It is whole when all its assistant messages are done and the body ends."""
+
+    def __init__(self, max_event_bytes: int, *, tools_offered: bool = False) -> None:
+        super().__init__(sse.Decoder(max_event_bytes))
+        self._tools_offered = tools_offered
+        self._items: dict[str, _Item] = {}
+        self._open_items: set[str] = set()  # those not yet done
+        self._thoughts: dict[tuple[str, int], str] = {}
+        self._calls: list[str] = []
+        self._last_part: tuple[str, int] | None = None
+        self._reasoned = False
+        self._answered = False  # something that is an answer without being text: an image, an empty message
+        self._removed = False
+        self._widget_text = ""
+        self._danger = ""
+
+    def decode(self, record: bytes) -> None:
+        """Emit what one event means; unknown ones mean nothing."""
+        if record == b"[DONE]":  # no known server sends it, and some clients skip it
+            return
+        event = json_object(record)
+        name = _name(event)
+        handle = _EVENTS.get(name)
+        if handle:
+            handle(self, event)
+        elif not name and ("error" in event or "detail" in event):
+            self._error(event)
+
+    def finish(self) -> None:
+        """Finish, unless the turn ended without an answer or in the middle of one."""
+        if self._open_items:
+            raise UpstreamIncomplete
+        if self._calls:
+            self.emit(Finish("tool_calls"))
+        elif self._removed:
+            self.emit(Finish("content_filter"))
+        elif self._items or self._answered:
+            self.emit(Finish("stop"))
+        elif self._widget_text:
+            self.say(self._widget_text)
+            self.emit(Finish("stop"))
+        elif self._danger:
+            raise UpstreamFailed(upstream_said(quote(self._danger)))
+        elif self._reasoned:
+            raise UpstreamIncomplete
+        else:
+            raise UpstreamEmpty
+
+    # Events of the turn
+
+    def _thread_created(self, event: dict[str, Any]) -> None:
+        thread = field(event, dict, "thread") or {}
+        if reference := field(thread, str, "id"):
+            self.emit(Started(reference))
+
+    def _notice(self, event: dict[str, Any]) -> None:
+        if event.get("level") == "danger":
+            self._danger = field(event, str, "message") or ""
+
+    def _error(self, event: dict[str, Any]) -> None:
+        if self._removed:  # a guardrail tripped: the error explains what the removal has said
+            return
+        raise _failure(_said(event), should_retry=False if event.get("allow_retry") is False else None)
+
+    # Items: opened, updated, done
+
+    def _item_added(self, event: dict[str, Any]) -> None:
+        item = field(event, dict, "item") or {}
+        if item.get("type") == "assistant_message":
+            self._take_parts(item)
+        elif item.get("type") == "workflow":
+            self._take_workflow(item)
+
+    def _item_updated(self, event: dict[str, Any]) -> None:
+        update = field(event, dict, "update") or {}
+        handle = _UPDATES.get(_name(update))
+        if handle:
+            handle(self, update, field(event, str, "item_id", "itemId") or "")
+
+    def _item_done(self, event: dict[str, Any]) -> None:
+        item = field(event, dict, "item") or {}
+        handle = _ITEMS.get(field(item, str, "type") or "")
+        if handle:
+            handle(self, item)
+
+    def _item_removed(self, event: dict[str, Any]) -> None:
+        item_id = field(event, str, "item_id", "itemId") or ""
+        if self._items.pop(item_id, None):
+            self._removed = True
+            if not self._items:
+                self._last_part = None
+            self.emit(TextReplaced(whole(self._all_text())))
+            self._settle(item_id)
+
+    def _item_replaced(self, event: dict[str, Any]) -> None:
+        item = field(event, dict, "item") or {}
+        item_id = field(item, str, "id") or ""
+        known = self._items.get(item_id)
+        if item.get("type") != "assistant_message" or known is None:
+            self._item_done(event)
+            return
+        new = dict(self._parts_of(item))
+        if all(new.get(index, "").startswith("".join(sent)) for index, sent in known.parts.items()):
+            self._message_done(item)
+            return
+        known.parts = {index: [text] for index, text in new.items()}
+        self._settle(item_id)
+        self.emit(TextReplaced(whole(self._all_text())))
+
+    def _message_done(self, item: dict[str, Any]) -> None:
+        self._take_parts(item)
+        self._settle(field(item, str, "id") or "")
+
+    def _tool_call(self, item: dict[str, Any]) -> None:
+        if item.get("status", "pending") != "pending":
+            return
+        if not self._tools_offered:
+            raise UpstreamFailed("The model's server asked for a tool that this request did not offer.")
+        call_id = field(item, str, "call_id") or field(item, str, "id") or ""
+        if call_id in self._calls:
+            return
+        self.call(len(self._calls), call_id=call_id, name=field(item, str, "name") or "")
+        self.call(len(self._calls), arguments=json_text(item.get("arguments") or {}))
+        self._calls.append(call_id)
+        self._settle(call_id)
+
+    def _generated_image(self, item: dict[str, Any]) -> None:
+        item_id = field(item, str, "id") or ""
+        url = field(field(item, dict, "image") or {}, str, "url")
+        if url and not self._answered:
+            self._answered = True
+            self._say((item_id, 0), f"![generated image]({url})")
+            self._settle(item_id)
+
+    def _widget(self, item: dict[str, Any]) -> None:
+        values = _values(item.get("widget"))
+        text = "\n".join(values) or field(item, str, "copy_text") or ""
+        if not self._last_part:
+            failure = _failure(text)
+            if not isinstance(failure, UpstreamFailed) or isinstance(failure, UpstreamAuthRequired):
+                raise failure
+        self._widget_text = field(item, str, "copy_text") or text
+
+    # Text
+
+    def _text_delta(self, update: dict[str, Any], item_id: str) -> None:
+        delta = field(update, str, "delta")
+        index = _index(update)
+        sent = self._open(item_id).parts.setdefault(index, [])
+        if delta:
+            sent.append(delta)
+            self._say((item_id, index), delta)
+
+    def _bare_text_delta(self, event: dict[str, Any]) -> None:
+        self._text_delta(event, field(event, str, "item_id", "itemId") or "")
+
+    def _part(self, update: dict[str, Any], item_id: str) -> None:
+        text = field(field(update, dict, "content") or {}, str, "text") or ""
+        self._complete_part(self._open(item_id), item_id, _index(update), text)
+
+    def _take_parts(self, item: dict[str, Any]) -> None:
+        item_id = field(item, str, "id") or ""
+        known = self._open(item_id)
+        for index, text in self._parts_of(item):
+            self._complete_part(known, item_id, index, text)
+
+    def _parts_of(self, item: dict[str, Any]) -> list[tuple[int, str]]:
+        content = field(item, list, "content") or []
+        return [(index, field(part, str, "text") or "") for index, part in enumerate(content) if isinstance(part, dict)]
+
+    def _complete_part(self, item: _Item, item_id: str, index: int, text: str) -> None:
+        """Say what of the whole `text` was not said; a text that is no extension of it says nothing."""
+        pieces = item.parts.setdefault(index, [])
+        sent = "".join(pieces)
+        if len(text) > len(sent) and text.startswith(sent):
+            pieces.append(text[len(sent) :])
+            self._say((item_id, index), text[len(sent) :])
+
+    def _say(self, part: tuple[str, int], text: str) -> None:
+        if self._last_part not in (None, part):
+            text = _SEPARATOR + text
+        self._last_part = part
+        self.say(text)
+
+    def _open(self, item_id: str) -> _Item:
+        item = self._items.get(item_id)
+        if item is None:
+            item = self._items[item_id] = _Item()
+            self._open_items.add(item_id)
+            self._removed = self.complete = False
+        return item
+
+    def _settle(self, item_id: str) -> None:
+        """Close an item. With none open the turn may be whole; only the end of the body tells for sure."""
+        self._open_items.discard(item_id)
+        self.complete = not self._open_items
+
+    def _all_text(self) -> str:
+        return _SEPARATOR.join(filter(None, (item.text for item in self._items.values())))
+
+    # Reasoning
+
+    def _task(self, update: dict[str, Any], item_id: str) -> None:
+        self._think(item_id, field(update, int, "task_index", "taskIndex") or 0, field(update, dict, "task") or {})
+
+    def _take_workflow(self, item: dict[str, Any]) -> None:
+        workflow = field(item, dict, "workflow") or {}
+        for index, task in enumerate(field(workflow, list, "tasks") or []):
+            if isinstance(task, dict):
+                self._think(field(item, str, "id") or "", index, task)
+
+    def _think(self, item_id: str, index: int, task: dict[str, Any]) -> None:
+        """Reason on: `content` is the whole thought so far, not a delta."""
+        content = field(task, str, "content") or ""
+        if task.get("type") != "thought" or not content:
+            return
+        key = (item_id, index)
+        sent = self._thoughts.get(key)
+        self._thoughts[key] = content
+        if sent is None:
+            self._reason(content, new=True)
+        elif content.startswith(sent):
+            self._reason(content[len(sent) :], new=False)
+        else:  # rewritten: what was shown stays, the new wording follows
+            self._reason(content, new=True)
+
+    def _chain_of_thought(self, update: dict[str, Any], item_id: str) -> None:  # noqa: ARG002 - a row of _UPDATES
+        entry = field(update, dict, "entry") or {}
+        if entry.get("type") == "thought":
+            self._reason(field(entry, str, "content") or field(entry, str, "summary") or "", new=True)
+
+    def _reason(self, text: str, *, new: bool) -> None:
+        if text:
+            self.think(_SEPARATOR + text if new and self._reasoned else text)
+            self._reasoned = True
+
+
+def _said(event: dict[str, Any]) -> str:
+    """Return an error's text; no dialect says for sure where it stands."""
+    for key in ("message", "detail", "error"):
+        value = event.get(key)
+        if isinstance(value, dict):
+            value = value.get("message")
+        if isinstance(value, str):
+            return value
+    return ""
+
+
+def _failure(said: str, *, should_retry: bool | None = None) -> GatewayError:
+    if _SIGN_IN.search(said):
+        return UpstreamAuthRequired()
+    error = RateLimited if _RATE_LIMIT.search(said) else UpstreamFailed
+    return error(upstream_said(quote(said)), should_retry=should_retry)
+
+
+def _name(event: dict[str, Any]) -> str:
+    """Return the type in one spelling for both dialects: `thread.item_done` and `thread.item.done` are one."""
+    return (field(event, str, "type") or "").lower().replace("_", ".")
+
+
+def _index(update: dict[str, Any]) -> int:
+    return field(update, int, "content_index", "contentIndex") or 0
+
+
+def _values(widget: object) -> list[str]:
+    """Return all texts that a widget shows, in order."""
+    texts: list[str] = []
+    stack = [widget]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            if isinstance(node.get("value"), str):
+                texts.append(node["value"])
+            stack += [child for key, child in reversed(node.items()) if key != "value"]
+        elif isinstance(node, list):
+            stack += reversed(node)
+    return texts
+
+
+_EVENTS: dict[str, Callable[[ChatKitDecoder, dict[str, Any]], None]] = {
+    "thread.created": ChatKitDecoder._thread_created,
+    "thread.item.added": ChatKitDecoder._item_added,
+    "thread.item.updated": ChatKitDecoder._item_updated,
+    "thread.item.done": ChatKitDecoder._item_done,
+    "thread.item.removed": ChatKitDecoder._item_removed,
+    "thread.item.replaced": ChatKitDecoder._item_replaced,
+    "notice": ChatKitDecoder._notice,
+    "error": ChatKitDecoder._error,
+    # One public client reads the delta without its wrapper.
+    "assistant.message.content.part.text.delta": ChatKitDecoder._bare_text_delta,
+}
+_UPDATES: dict[str, Callable[[ChatKitDecoder, dict[str, Any], str], None]] = {
+    "assistant.message.content.part.added": ChatKitDecoder._part,
+    "assistant.message.content.part.text.delta": ChatKitDecoder._text_delta,
+    "assistant.message.content.part.done": ChatKitDecoder._part,
+    "workflow.task.added": ChatKitDecoder._task,
+    "workflow.task.updated": ChatKitDecoder._task,
+    "cot.entry.added": ChatKitDecoder._chain_of_thought,
+}
+_ITEMS: dict[str, Callable[[ChatKitDecoder, dict[str, Any]], None]] = {
+    "assistant_message": ChatKitDecoder._message_done,
+    "workflow": ChatKitDecoder._take_workflow,
+    "client_tool_call": ChatKitDecoder._tool_call,
+    "generated_image": ChatKitDecoder._generated_image,
+    "widget": ChatKitDecoder._widget,
+}

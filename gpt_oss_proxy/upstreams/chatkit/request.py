@@ -1,0 +1,56 @@
+"""What is asked of a ChatKit server: a new thread with the whole conversation in one message, in either dialect."""
+
+from typing import Any
+
+from gpt_oss_proxy.chat.fold import fold
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
+from gpt_oss_proxy.errors import InvalidRequest
+from gpt_oss_proxy.settings import ChatKitDialect
+
+# gpt-oss knows three efforts.
+_EFFORTS = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high"}
+
+
+def build_body(request: ChatRequest, dialect: ChatKitDialect) -> dict[str, Any]:
+    """Return the JSON object that creates a thread with the folded conversation. Raises InvalidRequest for an image."""
+    _refuse_what_is_no_text(request.messages)
+    text = fold(request.messages)
+    content = [{"type": "input_text", "text": text}]
+    if dialect == "older":
+        return {
+            "op": "threads.create",
+            "params": {"input": {"text": text, "content": content, "quoted_text": "", "attachments": []}},
+        }
+    return {
+        "type": "threads.create",
+        "params": {
+            # attachments and inference_options are required; without them the package answers 500.
+            "input": {"content": content, "attachments": [], "inference_options": {"model": request.model}},
+        },
+    }
+
+
+def build_headers(request: ChatRequest, dialect: ChatKitDialect, effort_default: str) -> dict[str, str]:
+    """Return the request's headers; the older dialect names model and effort here."""
+    headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+    if dialect == "older":
+        effort = request.reasoning_effort or effort_default
+        headers["x-selected-model"] = request.model
+        headers["x-reasoning-effort"] = _EFFORTS[effort]
+        headers["x-show-reasoning"] = "false" if effort == "none" else "true"
+    return headers
+
+
+def _refuse_what_is_no_text(messages: tuple[Message, ...]) -> None:
+    for index, message in enumerate(messages):
+        for position, part in enumerate(message.parts):
+            if isinstance(part, Text):
+                continue
+            param = f"messages[{index}].content[{position}]"
+            if isinstance(part, Image):
+                raise InvalidRequest(
+                    "This model takes no images. Ask gpt-4o or gpt-4o-mini.", code="unsupported_image", param=param
+                )
+            raise InvalidRequest(
+                f"This model takes no {part.kind} parts, only text.", code="unsupported_content", param=param
+            )

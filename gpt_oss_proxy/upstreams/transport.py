@@ -1,0 +1,218 @@
+"""HTTP towards upstreams: sessions of requests, and the one border where its errors become ours.
+
+An outcome is decided by the phase in which it happened, never by an exception's text: while connecting, before the
+head of the answer, in the body.
+"""
+
+import email.utils
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import gevent
+import msgspec
+import requests
+import requests.adapters
+import urllib3
+import urllib3.connection
+import urllib3.connectionpool
+import urllib3.exceptions
+
+from gpt_oss_proxy.errors import (
+    GatewayError,
+    ModelNotFound,
+    RateLimited,
+    UpstreamConnectionError,
+    UpstreamConnectTimeout,
+    UpstreamFailed,
+    UpstreamIncomplete,
+    UpstreamProtocolError,
+    UpstreamRejected,
+    UpstreamUnavailable,
+    UpstreamUnreachable,
+    quote,
+)
+
+_READ_BYTES = 64 * 1024
+_ERROR_BODY_BYTES = 64 * 1024
+_POOLED_CONNECTIONS = 1024  # per upstream and worker; above it a connection is opened and closed again
+
+
+class HTTPStatusError(Exception):
+    """The upstream answered with a status other than 200. `text` is what its body says, '' if nothing readable."""
+
+    def __init__(self, status: int, text: str, code: str, retry_after: str | None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.text = text
+        self.code = code
+        self.retry_after = retry_after
+
+
+class Transport:
+    """One pooled session: no proxies or netrc from the environment, no cookies, no redirects, no retries."""
+
+    def __init__(self, *, connect_timeout_seconds: float) -> None:
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers.clear()
+        adapter = _Adapter(connect_timeout_seconds)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        self._connect_timeout_seconds = connect_timeout_seconds
+
+    def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> requests.Response:
+        """Return the answer's head, its body unread. Raises HTTPStatusError, or a GatewayError."""
+        try:
+            response = self._session.request(
+                method,
+                url,
+                headers={"Accept-Encoding": "identity", "User-Agent": "gpt-oss-proxy", **headers},
+                data=body,
+                stream=True,
+                allow_redirects=False,
+                # No read time-out here: it would be one per read. The relay watches over silence and the whole.
+                timeout=(self._connect_timeout_seconds, None),
+            )
+        except requests.ConnectionError as error:
+            raise _head_error(error) from error
+        except (requests.RequestException, http.client.HTTPException, ValueError) as error:
+            raise UpstreamProtocolError from error
+        except OSError as error:
+            raise UpstreamConnectionError from error
+        if response.status_code != 200:
+            with response:
+                raise _status_error(response)
+        return response
+
+
+def read_blocks(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it comes, decompressed, each read at once. Raises UpstreamIncomplete, UpstreamProtocolError."""
+    raw = response.raw
+    while True:
+        try:
+            # read1 gives what is there; read, stream and iter_content hold a close-delimited body back to its end.
+            block = raw.read1(_READ_BYTES, decode_content=True)
+        except urllib3.exceptions.DecodeError as error:
+            raise UpstreamProtocolError from error
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            raise UpstreamIncomplete from error
+        if not block:
+            return
+        yield block
+
+
+def error_from_status(error: HTTPStatusError) -> GatewayError:
+    """Return the error that an upstream's HTTP status means to our client (contract, section 7)."""
+    said = quote(error.text)
+    tail = f" It said: {said}" if said else ""
+    if error.status in (400, 413, 422):
+        code = "context_length_exceeded" if error.code == "context_length_exceeded" else None
+        return UpstreamRejected(UpstreamRejected.message + tail, code=code)
+    if error.status == 429:
+        return RateLimited(RateLimited.message + tail, retry_after=error.retry_after)
+    if error.status == 503:
+        return UpstreamUnavailable(retry_after=error.retry_after)
+    if error.status in (401, 403):
+        # Ours to mend, not the client's, so neither the status nor the text is passed on.
+        return UpstreamFailed("The model's server refused the gateway's own credentials. Tell the gateway's operator.")
+    if 200 <= error.status < 300:
+        return UpstreamProtocolError()
+    return UpstreamFailed()
+
+
+def model_not_found(model: str) -> ModelNotFound:
+    """Return the error for a model that we know of and the upstream does not."""
+    return ModelNotFound(f"The model's server does not know {quote(model)!r}. Ask for another model.", param="model")
+
+
+def _head_error(error: requests.ConnectionError) -> GatewayError:
+    # requests wraps urllib3's ProtocolError(text, cause); the cause tells a broken connection from a malformed head.
+    inner = error.args[0] if error.args else None
+    cause = inner.args[1] if isinstance(inner, urllib3.exceptions.ProtocolError) and len(inner.args) > 1 else None
+    malformed = isinstance(cause, http.client.HTTPException) and not isinstance(cause, OSError)
+    return UpstreamProtocolError() if malformed else UpstreamConnectionError()
+
+
+def _status_error(response: requests.Response) -> HTTPStatusError:
+    body = b""
+    try:
+        for block in read_blocks(response):
+            body += block
+            if len(body) > _ERROR_BODY_BYTES:
+                break
+    except GatewayError:
+        pass  # The status alone says enough.
+    text, code = _error_text(body[:_ERROR_BODY_BYTES])
+    return HTTPStatusError(response.status_code, text, code, _retry_after(response.headers.get("Retry-After")))
+
+
+def _error_text(body: bytes) -> tuple[str, str]:
+    """Return (message, code) of an error body: OpenAI's object, FastAPI's detail, or plain text."""
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return body.decode("utf-8", "replace"), ""
+    if isinstance(value, dict):
+        inner = value.get("error", value)
+        if isinstance(inner, dict):
+            message = next((inner[key] for key in ("message", "detail", "error") if inner.get(key)), "")
+            code = inner.get("code") or ""
+            return message if isinstance(message, str) else json.dumps(message), str(code)
+        value = inner
+    return (value if isinstance(value, str) else ""), ""
+
+
+def _retry_after(value: str | None) -> str | None:
+    if value and ((value.isascii() and value.isdigit()) or email.utils.parsedate(value)):
+        return value
+    return None
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter over connections that know when they are connecting."""
+
+    def __init__(self, connect_timeout_seconds: float) -> None:
+        self._connect_timeout_seconds = connect_timeout_seconds
+        super().__init__(pool_maxsize=_POOLED_CONNECTIONS, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        seconds = self._connect_timeout_seconds
+
+        class Plain(_Connecting, urllib3.connection.HTTPConnection):
+            limit_seconds = seconds
+
+        class Secure(_Connecting, urllib3.connection.HTTPSConnection):
+            limit_seconds = seconds
+
+        class PlainPool(urllib3.connectionpool.HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(urllib3.connectionpool.HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+
+class _Connecting:
+    """A connection whose name look-up, TCP and TLS share one deadline, and whose failure in them is known as such."""
+
+    limit_seconds: float
+
+    def connect(self) -> None:
+        timeout = gevent.Timeout(self.limit_seconds)
+        try:
+            with timeout:
+                super().connect()  # type: ignore[misc] # a mix-in over urllib3's connections
+        except gevent.Timeout as error:
+            if error is not timeout:
+                raise
+            raise UpstreamConnectTimeout from error
+        except (urllib3.exceptions.ConnectTimeoutError, TimeoutError) as error:
+            raise UpstreamConnectTimeout from error
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise UpstreamUnreachable from error

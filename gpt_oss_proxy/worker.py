@@ -1,0 +1,60 @@
+"""gunicorn's gevent worker, with JSON where it would send HTML pages, a drain flag, and without a race of its own."""
+
+import contextlib
+import socket
+from typing import Any
+
+from gunicorn.http.errors import ParseException
+from gunicorn.workers.ggevent import GeventWorker
+
+from gpt_oss_proxy.apis.base import render_error
+from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
+
+
+class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
+    """See the module. Configured in gunicorn.conf.py."""
+
+    def patch(self) -> None:
+        """Remember the listeners' names while they are open."""
+        super().patch()
+        self._listeners = {id(listener): _Listener(listener) for listener in self.sockets}
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve one connection."""
+        super().handle(self._listeners[id(listener)], client, addr)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """On TERM: refuse new work, let running answers finish."""
+        self.wsgi.dispatcher.draining = True
+        super().handle_exit(sig, frame)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002 - gunicorn's
+        """Answer what is not even HTTP, in OpenAI's shape."""
+        if isinstance(exc, ParseException):
+            error: GatewayError = InvalidRequest("This is not a valid HTTP/1.1 request.", code="invalid_http")
+            self.log.info("Invalid request: %s", exc)
+        else:
+            error = InternalError()
+            self.log.error("Error handling a request", exc_info=exc)
+        body = render_error(error)
+        reason = "Bad Request" if error.status < 500 else "Internal Server Error"
+        head = (
+            f"HTTP/1.1 {error.status} {reason}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):  # the client may be gone
+            client.sendall(head.encode() + body)
+
+
+class _Listener:
+    """The name of a listening socket, known even when it is closed.
+
+    gunicorn asks the listener for it when a connection begins; after a reload or TERM the listener may be closed, and
+    the connection would be reset (gunicorn issues 712 and 1877).
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._name = listener.getsockname()
+
+    def getsockname(self) -> Any:
+        return self._name

@@ -1,0 +1,39 @@
+"""How gunicorn runs the gateway. Everything that an operator may want to change is in Settings, see README."""
+
+from gevent import monkey
+
+monkey.patch_all()  # before anything imports ssl, or every https call is a RecursionError
+
+import os  # noqa: E402
+import sys  # noqa: E402
+
+from gpt_oss_proxy.settings import Settings, SettingsError  # noqa: E402
+
+try:
+    settings = Settings.from_environ(os.environ)
+except SettingsError as error:
+    sys.exit(f"gpt_oss_proxy cannot start: {error}")
+
+bind = f"{settings.host}:{settings.port}"
+workers = settings.web_concurrency
+worker_class = "gpt_oss_proxy.worker.Worker"
+worker_connections = 4096  # a connection above it would hang without a word; idle ones count
+preload_app = True  # the token vocabulary (70 MB) is loaded once, and shared by all workers
+timeout = 60  # a worker that does not even beat its heart is replaced
+graceful_timeout = settings.graceful_timeout_seconds
+keepalive = 75  # longer than nginx keeps its connections to us (60), or it would now and then send into a closed one
+max_requests = 0  # a worker that retires would cut its streams
+control_socket_disable = True
+accesslog = None  # the gateway writes its own line for each request
+errorlog = "-"
+loglevel = "warning"
+
+
+def when_ready(_server: object) -> None:
+    """Tell the person who started it what to try."""
+    base = f"http://localhost:{settings.port}"
+    print(
+        f"gpt_oss_proxy answers on {base} with {settings.web_concurrency} worker(s). Try:\n"
+        f"""  curl {base}/v1/chat/completions -d '{{"messages": [{{"role": "user", "content": "Hello!"}}]}}'""",
+        flush=True,
+    )
