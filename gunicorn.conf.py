@@ -30,7 +30,9 @@ loglevel = "warning"
 
 
 def when_ready(_server: object) -> None:
-    """Tell the person who started it what to try."""
+    """Tell the person who started it what to try; the demo tells more itself."""
+    if settings.demonstration:
+        return
     base = f"http://localhost:{settings.port}"
     print(
         f"gpt_oss_proxy answers on {base} with {settings.web_concurrency} worker(s). Try:\n"

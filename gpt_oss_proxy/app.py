@@ -13,7 +13,7 @@ from gpt_oss_proxy.gateway.access_log import log_to_stdout
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
 from gpt_oss_proxy.gateway.relay import TimeLimits
 from gpt_oss_proxy.gateway.router import Router
-from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.settings import Settings, SettingsError
 from gpt_oss_proxy.upstreams.ai_sdk import AiSdk
 from gpt_oss_proxy.upstreams.base import Upstream
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
@@ -68,6 +68,7 @@ def create_app(
     settings = settings or Settings.from_environ(os.environ)
     if upstreams is None:
         upstreams = build_upstreams(settings)
+        _check_default_model(settings, upstreams)
     limits = TimeLimits(
         idle=settings.request_timeout_seconds,
         total=settings.total_timeout_seconds,
@@ -89,6 +90,14 @@ def create_app(
         app.register_blueprint(views)
     log_to_stdout()
     return app
+
+
+def _check_default_model(settings: Settings, upstreams: Sequence[Upstream]) -> None:
+    if settings.openai_base_url and not settings.openai_models:
+        return  # only that server knows its models, and it may be down while we start
+    ids = [model.id for upstream in upstreams for model in upstream.models()]
+    if settings.default_model not in ids:
+        raise SettingsError(f"DEFAULT_MODEL holds {settings.default_model!r}; allowed: one of {', '.join(ids)}")
 
 
 def build_upstreams(settings: Settings) -> tuple[Upstream, ...]:

@@ -4,8 +4,9 @@ The call's greenlet may wait for names, connections and bytes as requests likes 
 waits for lists of events with time limits of its own, and ends the call by closing the relay, whatever it waits for.
 """
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import gevent
 import msgspec
@@ -43,7 +44,7 @@ class Relay:
     Raises the call's GatewayError, a TimedOut, or ClientGone.
     """
 
-    def __init__(self, call: Iterator[list[Event]], limits: TimeLimits) -> None:
+    def __init__(self, call: Generator[list[Event], None, None], limits: TimeLimits) -> None:
         self._call = call
         self._limits = limits
         self._queue: SimpleQueue[list[Event] | _End] = SimpleQueue()
@@ -73,14 +74,16 @@ class Relay:
             self._reader.kill(block=False)
 
     def _read(self) -> GatewayError | None:
-        try:
-            for events in self._call:
-                self._room.acquire()
-                self._queue.put(events)
-                # An upstream that sends without a pause would otherwise never let the others run.
-                gevent.sleep(0)
-        except GatewayError as error:
-            return error
+        # closing: killed between two lists, the call would otherwise keep its connection until it is collected.
+        with contextlib.closing(self._call):
+            try:
+                for events in self._call:
+                    self._room.acquire()
+                    self._queue.put(events)
+                    # An upstream that sends without a pause would otherwise never let the others run.
+                    gevent.sleep(0)
+            except GatewayError as error:
+                return error
         return None
 
     def _wait(self) -> Iterator[list[Event]]:

@@ -8,7 +8,7 @@ import abc
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
 import gevent
@@ -16,12 +16,13 @@ import msgspec
 import requests
 
 from gpt_oss_proxy import sse
-from gpt_oss_proxy.chat.events import Event, ReasoningDelta, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.events import Event, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamProtocolError
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, read_blocks
 
 T = TypeVar("T")
+_LARGEST_COUNT = 10**12
 _GRACE_SECONDS = 2.0  # how long the body's end is awaited after the protocol's terminal event
 
 
@@ -69,6 +70,7 @@ class Decoder(abc.ABC):
     def __init__(self, framer: sse.Decoder | sse.LineDecoder) -> None:
         self._framer = framer
         self._events: list[Event] = []
+        self._started = False
         self._text = _Mender()
         self._reasoning = _Mender()
 
@@ -102,6 +104,12 @@ class Decoder(abc.ABC):
     def emit(self, event: Event) -> None:
         """Add one event to the list that the current bytes complete."""
         self._events.append(event)
+
+    def start(self, reference: str) -> None:
+        """Tell the upstream's own id of this answer, once."""
+        if reference and not self._started:
+            self._started = True
+            self._events.append(Started(whole(reference)))
 
     def say(self, text: str) -> None:
         """Add text of the answer; half a character waits for its other half."""
@@ -153,7 +161,7 @@ class Upstream(abc.ABC):
         """Return our error for a status other than 200; a subclass may know more than the contract's table."""
         return error_from_status(error)
 
-    def stream(self, request: ChatRequest) -> Iterator[list[Event]]:
+    def stream(self, request: ChatRequest) -> Generator[list[Event], None, None]:
         """Yield the events of the answer, a list for each read; [] says that the upstream is alive. The last is Finish.
 
         Raises a GatewayError. Closing the iterator closes the connection. After Finish it may be run on, to let the
@@ -184,20 +192,26 @@ def _decode(response: requests.Response, decoder: Decoder) -> Iterator[list[Even
         if events is not None:
             deadline = time.monotonic() + _GRACE_SECONDS if decoder.complete else None
             yield events
+        else:
+            gevent.sleep(0)  # comments without end would otherwise stop the clocks: recv lets no one else run meanwhile
         if decoder.failure:
             raise decoder.failure
     yield decoder.close()
     # The client has its answer; the rest is for the pool, which takes only connections read to their end.
+    deadline = time.monotonic() + _GRACE_SECONDS
     with contextlib.suppress(GatewayError):
-        while _next_before(blocks, time.monotonic() + _GRACE_SECONDS) is not None:
-            pass
+        while _next_before(blocks, deadline) is not None:
+            gevent.sleep(0)
 
 
 def _next_before(blocks: Iterator[bytes], deadline: float | None) -> bytes | None:
     """Return the next block, or None at the end of the body or at the deadline."""
     if deadline is None:
         return next(blocks, None)
-    timeout = gevent.Timeout(max(deadline - time.monotonic(), 0.001))
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        return None
+    timeout = gevent.Timeout(seconds)
     try:
         with timeout:
             return next(blocks, None)
@@ -229,8 +243,11 @@ def json_value(record: bytes) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """Return the JSON text of a decoded value."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """Return the JSON text of a decoded value. Raises UpstreamProtocolError for what it cannot hold: NaN, no bottom."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise UpstreamProtocolError from error
 
 
 def field(value: dict[str, Any], kind: type[T], *names: str) -> T | None:
@@ -245,6 +262,13 @@ def field(value: dict[str, Any], kind: type[T], *names: str) -> T | None:
                 raise UpstreamProtocolError
             return found
     return None
+
+
+def count(value: dict[str, Any], name: str) -> int | None:
+    """Return a number of tokens (or seconds), None where there is none that makes sense: null, NaN, true, 10**30."""
+    number = value.get(name)
+    plausible = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_COUNT
+    return number if plausible else None
 
 
 def whole(text: str) -> str:

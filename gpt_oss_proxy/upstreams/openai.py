@@ -11,21 +11,21 @@ from typing import Any
 import msgspec
 
 from gpt_oss_proxy import sse
-from gpt_oss_proxy.chat.events import Finish, FinishReason, Started, Usage
+from gpt_oss_proxy.chat.events import Finish, FinishReason, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Part, Text
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamIncomplete, UpstreamProtocolError, quote
-from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream, field, json_object, upstream_said
+from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream, count, field, json_object, upstream_said, whole
 from gpt_oss_proxy.upstreams.transport import (
     HTTPStatusError,
     Transport,
-    error_from_status,
     model_not_found,
-    read_blocks,
 )
 
 Wire = dict[str, Any]
 
 _MODELS_KEPT_SECONDS = 60.0
+_MODELS_FAILURE_KEPT_SECONDS = 5.0  # a dead server must not slow down every list of models
+_MODELS_TIMEOUT_SECONDS = 5.0
 _MODELS_BYTES = 4 * 1024 * 1024
 _REASONS: dict[str, FinishReason] = {
     "length": "length",
@@ -94,14 +94,16 @@ class OpenAI(Upstream):
         self._max_event_bytes = max_event_bytes
         self._asked: tuple[Model, ...] = ()
         self._asked_until = 0.0
+        self._failure: GatewayError | None = None
 
     def models(self) -> tuple[Model, ...]:
         """Return the configured models, or those that the server lists, asked again after a minute."""
         if self._fixed:
             return self._fixed
         if time.monotonic() >= self._asked_until:
-            self._asked = self._ask_models()
-            self._asked_until = time.monotonic() + _MODELS_KEPT_SECONDS
+            self._ask_again()
+        if self._failure:
+            raise self._failure
         return self._asked
 
     def build(self, request: ChatRequest) -> tuple[str, Mapping[str, str], bytes]:
@@ -121,20 +123,24 @@ class OpenAI(Upstream):
             return model_not_found(request.model)
         return super().status_error(error, request)
 
-    def _ask_models(self) -> tuple[Model, ...]:
+    def _ask_again(self) -> None:
         try:
-            response = self._transport.send("GET", f"{self._base_url}/models", headers=self._headers, body=None)
-        except HTTPStatusError as error:
-            raise error_from_status(error) from error
-        body = b""
-        with response:
-            for block in read_blocks(response):
-                body += block
-                if len(body) > _MODELS_BYTES:
-                    raise UpstreamProtocolError
+            self._asked, self._failure = self._ask_models(), None
+            self._asked_until = time.monotonic() + _MODELS_KEPT_SECONDS
+        except GatewayError as error:
+            self._failure = error
+            self._asked_until = time.monotonic() + _MODELS_FAILURE_KEPT_SECONDS
+
+    def _ask_models(self) -> tuple[Model, ...]:
+        body = self._transport.fetch(
+            f"{self._base_url}/models",
+            headers=self._headers,
+            max_bytes=_MODELS_BYTES,
+            timeout_seconds=_MODELS_TIMEOUT_SECONDS,
+        )
         items = field(json_object(body), list, "data") or []
         return tuple(
-            Model(item["id"], field(item, str, "owned_by") or "openai", field(item, int, "created") or 0)
+            Model(whole(item["id"]), whole(field(item, str, "owned_by") or "openai"), count(item, "created") or 0)
             for item in items
             if isinstance(item, dict) and isinstance(item.get("id"), str)
         )
@@ -145,7 +151,6 @@ class OpenAIDecoder(Decoder):
 
     def __init__(self, max_event_bytes: int) -> None:
         super().__init__(sse.Decoder(max_event_bytes))
-        self._started = False
         self._reason = ""
         self._usage: Usage | None = None
         self._calls: dict[int, int] = {}  # the upstream's index → ours, which has no gaps
@@ -158,9 +163,7 @@ class OpenAIDecoder(Decoder):
         chunk = json_object(record)
         if chunk.get("error"):
             raise _failure(chunk["error"])
-        if not self._started and (reference := field(chunk, str, "id")):
-            self._started = True
-            self.emit(Started(reference))
+        self.start(field(chunk, str, "id") or "")
         self._take_usage(field(chunk, dict, "usage") or {})
         for choice in field(chunk, list, "choices") or []:
             if isinstance(choice, dict) and not choice.get("index"):
@@ -177,7 +180,7 @@ class OpenAIDecoder(Decoder):
 
     def _take_choice(self, choice: Wire) -> None:
         delta = field(choice, dict, "delta") or {}
-        self.think(field(delta, str, "reasoning_content", "reasoning") or "")
+        self.think(field(delta, str, "reasoning_content") or field(delta, str, "reasoning") or "")
         self.say(field(delta, str, "content") or field(delta, str, "refusal") or "")
         for position, call in enumerate(field(delta, list, "tool_calls") or []):
             if isinstance(call, dict):
@@ -202,19 +205,14 @@ class OpenAIDecoder(Decoder):
             self.call(ours, arguments=arguments)
 
     def _take_usage(self, usage: Wire) -> None:
-        prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        prompt, completion = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
         if prompt is not None and completion is not None:
             self._usage = Usage(
                 prompt,
                 completion,
-                _count(field(usage, dict, "completion_tokens_details") or {}, "reasoning_tokens") or 0,
-                _count(field(usage, dict, "prompt_tokens_details") or {}, "cached_tokens") or 0,
+                count(field(usage, dict, "completion_tokens_details") or {}, "reasoning_tokens") or 0,
+                count(field(usage, dict, "prompt_tokens_details") or {}, "cached_tokens") or 0,
             )
-
-
-def _count(usage: Wire, name: str) -> int | None:
-    number = usage.get(name)
-    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
 
 
 def _failure(error: object) -> GatewayError:

@@ -27,9 +27,11 @@ from gpt_oss_proxy.errors import (
     UpstreamConnectionError,
     UpstreamConnectTimeout,
     UpstreamFailed,
+    UpstreamFirstEventTimeout,
     UpstreamIncomplete,
     UpstreamProtocolError,
     UpstreamRejected,
+    UpstreamTooLarge,
     UpstreamUnavailable,
     UpstreamUnreachable,
     quote,
@@ -37,6 +39,8 @@ from gpt_oss_proxy.errors import (
 
 _READ_BYTES = 64 * 1024
 _ERROR_BODY_BYTES = 64 * 1024
+_MOST_INTERIM_HEADS = 8
+_LONGEST_RETRY_AFTER = 64  # characters; a date has 29
 _POOLED_CONNECTIONS = 1024  # per upstream and worker; above it a connection is opened and closed again
 
 
@@ -88,6 +92,30 @@ class Transport:
                 raise _status_error(response)
         return response
 
+    def fetch(self, url: str, *, headers: Mapping[str, str], max_bytes: int, timeout_seconds: float) -> bytes:
+        """Return the whole body of a GET. Raises a GatewayError, also when it is too long or takes too long."""
+        timeout = gevent.Timeout(timeout_seconds)
+        try:
+            with timeout:
+                return self._fetch(url, headers, max_bytes)
+        except gevent.Timeout as error:
+            if error is not timeout:
+                raise
+            raise UpstreamFirstEventTimeout from error
+
+    def _fetch(self, url: str, headers: Mapping[str, str], max_bytes: int) -> bytes:
+        try:
+            response = self.send("GET", url, headers=headers, body=None)
+        except HTTPStatusError as error:
+            raise error_from_status(error) from error
+        body = bytearray()
+        with response:
+            for block in read_blocks(response):
+                body += block
+                if len(body) > max_bytes:
+                    raise UpstreamTooLarge
+        return bytes(body)
+
 
 def read_blocks(response: requests.Response) -> Iterator[bytes]:
     """Yield the body as it comes, decompressed, each read at once. Raises UpstreamIncomplete, UpstreamProtocolError."""
@@ -138,7 +166,7 @@ def _head_error(error: requests.ConnectionError) -> GatewayError:
 
 
 def _status_error(response: requests.Response) -> HTTPStatusError:
-    body = b""
+    body = bytearray()
     try:
         for block in read_blocks(response):
             body += block
@@ -146,7 +174,7 @@ def _status_error(response: requests.Response) -> HTTPStatusError:
                 break
     except GatewayError:
         pass  # The status alone says enough.
-    text, code = _error_text(body[:_ERROR_BODY_BYTES])
+    text, code = _error_text(bytes(body[:_ERROR_BODY_BYTES]))
     return HTTPStatusError(response.status_code, text, code, _retry_after(response.headers.get("Retry-After")))
 
 
@@ -160,15 +188,23 @@ def _error_text(body: bytes) -> tuple[str, str]:
         inner = value.get("error", value)
         if isinstance(inner, dict):
             message = next((inner[key] for key in ("message", "detail", "error") if inner.get(key)), "")
-            code = inner.get("code") or ""
-            return message if isinstance(message, str) else json.dumps(message), str(code)
+            code = inner.get("code")
+            return _text(message), code if isinstance(code, str) else ""
         value = inner
     return (value if isinstance(value, str) else ""), ""
 
 
+def _text(value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except (ValueError, RecursionError):
+        return ""
+
+
 def _retry_after(value: str | None) -> str | None:
-    if value and ((value.isascii() and value.isdigit()) or email.utils.parsedate(value)):
-        return value
+    # It becomes a header of ours: a folded one holds line ends.
+    if value and len(value) < _LONGEST_RETRY_AFTER and value.isascii() and value.isprintable():
+        return value if value.isdigit() or email.utils.parsedate(value) else None
     return None
 
 
@@ -185,9 +221,11 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
         class Plain(_Connecting, urllib3.connection.HTTPConnection):
             limit_seconds = seconds
+            response_class = _Answer
 
         class Secure(_Connecting, urllib3.connection.HTTPSConnection):
             limit_seconds = seconds
+            response_class = _Answer
 
         class PlainPool(urllib3.connectionpool.HTTPConnectionPool):
             ConnectionCls = Plain
@@ -196,6 +234,19 @@ class _Adapter(requests.adapters.HTTPAdapter):
             ConnectionCls = Secure
 
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer's head; http.client itself would read on for as long as `100 Continue` comes."""
+
+    _interim = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc] # typeshed leaves it out
+        self._interim += line[1] == http.client.CONTINUE
+        if self._interim > _MOST_INTERIM_HEADS:
+            raise http.client.HTTPException
+        return line
 
 
 class _Connecting:

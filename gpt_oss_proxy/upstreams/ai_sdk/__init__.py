@@ -100,7 +100,8 @@ class FirstLineDecoder(Decoder):
     def feed(self, data: bytes) -> list[Event] | None:
         """Return what the chosen decoder makes of all bytes so far; None while there is no line."""
         if self._chosen is None:
-            self._head.append(data)
+            # Blank lines mean nothing to either protocol, and without end they would fill the memory.
+            self._head.append(data if self._head else data.lstrip(b"\r\n"))
             super().feed(data)
             data = b"".join(self._head) if self._chosen else b""
         return self._feed(self._chosen, data) if self._chosen else None
@@ -113,7 +114,7 @@ class FirstLineDecoder(Decoder):
 
     def decode(self, record: bytes) -> None:
         """Choose by a line. Raises UpstreamProtocolError if no protocol begins so."""
-        if self._chosen or not record.strip():
+        if self._chosen or not record:
             return
         if record.startswith((b"data:", b"event:", b":")):
             self._chosen = UiStreamDecoder(self._request, self._max_event_bytes)

