@@ -39,6 +39,8 @@ _SECRETS = re.compile(
       | \b(?:sk|pk|key|hf|ghp|xox[a-z])[-_][\w-]{4,}         # a key, by its usual prefixes
       | \bbearer\s+\S+
       | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b                 # an address
+      | (?<![\w:])(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}\b        # an IPv6 address, whole
+      | (?<![\w:])(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?::[0-9a-f:]*\b   # and shortened, with a port that may follow
       | \b(?:[\w-]+\.)+[a-z]{2,}(?::\d+)?\b                  # a host name
       | \blocalhost(?::\d+)?\b
       | (?:/[\w.-]+){2,}                                     # a file path

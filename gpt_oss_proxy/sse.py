@@ -79,6 +79,8 @@ class Decoder:
                 line = line.removeprefix(_BOM)
             if line.startswith(b"data:"):
                 self._append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif line == b"data":  # a field without a colon has an empty value
+                self._append(b"")
             elif not line and self._data:
                 events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
                 self._data = []

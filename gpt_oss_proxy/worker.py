@@ -10,6 +10,8 @@ from gunicorn.workers.ggevent import GeventWorker
 from gpt_oss_proxy.apis.base import render_error
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 
+_LAST_WORDS_SECONDS = 2.0  # what it may take to tell all clients that their answers are cut
+
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     """See the module. Configured in gunicorn.conf.py."""
@@ -25,7 +27,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """On TERM: refuse new work, let running answers finish."""
-        self.wsgi.dispatcher.draining = True
+        # gunicorn kills what still runs at the end of its graceful time, without a word to the clients.
+        self.wsgi.dispatcher.drain(max(self.cfg.graceful_timeout - _LAST_WORDS_SECONDS, 0))
         super().handle_exit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002 - gunicorn's

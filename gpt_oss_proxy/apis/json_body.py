@@ -9,11 +9,13 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from gpt_oss_proxy.errors import InvalidRequest
+from gpt_oss_proxy.errors import InvalidRequest, quote
 
 T = TypeVar("T")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_LONGEST_NUMBER = 64
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # what a JSON writer in any language can pass on
+_LONGEST_NUMBER = 20  # digits and sign of these
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -43,15 +45,27 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def convert(value: Any, kind: type[T]) -> T:
-    """Return the value as the wanted type. Raises InvalidRequest with code invalid_type and the path of the fault."""
+    """Return the value as the wanted type.
+
+    Raises InvalidRequest with the path of the fault, its code invalid_type or missing_required_parameter.
+    """
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        param = path.rstrip("`").removeprefix(".")
-        raise InvalidRequest(f"{param or 'The body'}: {message}.", code="invalid_type", param=param or None) from error
+        raise _fault(str(error)) from error
     except RecursionError as error:
         raise _invalid("it is nested too deeply") from error
+
+
+def _fault(text: str) -> InvalidRequest:
+    # The last path is msgspec's own; what the client wrote may stand before it, at any length.
+    message, found, path = text.rpartition(" - at `$")
+    message, path = (message, path.rstrip("`")) if found else (text, "")
+    if missing := _MISSING.fullmatch(message):
+        param = f"{path}.{missing[1]}".removeprefix(".")
+        return InvalidRequest(f"{param} is required.", code="missing_required_parameter", param=param)
+    param = path.removeprefix(".")
+    return InvalidRequest(f"{param or 'The body'}: {quote(message)}.", code="invalid_type", param=param or None)
 
 
 def _invalid(reason: str) -> InvalidRequest:
@@ -77,6 +91,6 @@ def _finite(text: str) -> float:
 
 
 def _integer(text: str) -> int:
-    if len(text) > _LONGEST_NUMBER:
-        raise ValueError("a number is too long")
+    if len(text) > _LONGEST_NUMBER or not _SMALLEST <= int(text) <= _LARGEST:
+        raise ValueError("a number is too large")
     return int(text)

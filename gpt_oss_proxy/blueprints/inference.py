@@ -75,17 +75,24 @@ def _stream(renderer: StreamRenderer, answer: Answer, record: Record, *, abort: 
         return
     except GatewayError as error:
         failure = error
-    except ClientGone:
+    except ClientGone as error:
         record.outcome = "client_gone"
-        return
+        raise _broken_off("the client is gone") from error  # and if it only half closed, it must not see a clean end
+    except GeneratorExit:  # a write failed before the watch had noticed
+        record.outcome = "client_gone"
+        raise
     except Exception:  # noqa: BLE001 - a bug of ours must end the stream as a failure, and never as a clean end
         _log.exception("request %s: a bug while streaming", record.id)
         failure = InternalError()
     record.outcome = failure.code
     yield renderer.fail(failure)
     if abort:
-        # gunicorn closes the connection at this, without the last chunk and without a traceback.
-        raise BrokenPipeError(errno.EPIPE, "the answer failed, so its transfer is broken off")
+        raise _broken_off("the answer failed")
+
+
+def _broken_off(reason: str) -> BrokenPipeError:
+    """Return what makes gunicorn close the connection, without the last chunk and without a traceback."""
+    return BrokenPipeError(errno.EPIPE, f"{reason}, so its transfer is broken off")
 
 
 def _with_effort(chat_request: ChatRequest) -> ChatRequest:
@@ -103,8 +110,9 @@ def _with_effort(chat_request: ChatRequest) -> ChatRequest:
 
 
 def _wants_text() -> bool:
-    accepted = request.accept_mimetypes
-    return any(kind == "text/plain" for kind in accepted.values()) and "text/event-stream" not in accepted.values()
+    accepted = {kind.partition(";")[0].lower() for kind, quality in request.accept_mimetypes if quality}
+    # axios and Angular ask for "application/json, text/plain, */*", whatever they want.
+    return "text/plain" in accepted and accepted.isdisjoint({"text/event-stream", "application/json"})
 
 
 def _client() -> socket.socket | None:

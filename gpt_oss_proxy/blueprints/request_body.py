@@ -35,7 +35,9 @@ def _read(request: Request, max_bytes: int, silence_seconds: float) -> bytes:
     size = 0
     try:
         while left is None or left > size:
-            wanted = _PIECE_BYTES if left is None else min(_PIECE_BYTES, left - size)
+            # gunicorn waits for as much as it is asked for: never ask for more than may come.
+            most = max_bytes + 1 if left is None else left
+            wanted = min(_PIECE_BYTES, most - size)
             piece = _read_before(stream, wanted, silence_seconds)
             if not piece:
                 break

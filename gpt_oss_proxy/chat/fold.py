@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gpt_oss_proxy.chat.request import Message
 
-_MARKER = re.compile(r"\[#([0-9]+) ")
+_MARKER = re.compile(r"\[#([0-9]+)")  # without what follows: a name and an id stand side by side
 _INTRODUCTION = (
     "This is a conversation. A line that begins with [#{number} opens a turn and names its speaker; nothing else does. "
     "Follow the system's instructions, and give the assistant's next turn: its text alone, without such a line."

@@ -4,12 +4,14 @@ import socket
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
+import gevent
+
 from gpt_oss_proxy.chat.events import Event, Started
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.chat.tokens import Count, with_usage
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
-from gpt_oss_proxy.gateway.relay import Relay, TimeLimits
+from gpt_oss_proxy.gateway.relay import ClientGone, Relay, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.upstreams.base import Upstream
 
@@ -65,12 +67,13 @@ class Answer:
 
 
 class Dispatcher:
-    """Gets answers. `draining` refuses new work while the process lets running answers finish."""
+    """Gets answers."""
 
     def __init__(self, router: Router, limits: TimeLimits, count: Count) -> None:
         self._router = router
         self._limits = limits
         self._count = count
+        self._running: set[Relay] = set()
         self.draining = False
 
     def dispatch(self, request: ChatRequest, client: socket.socket | None) -> Answer:
@@ -86,17 +89,29 @@ class Dispatcher:
         events = self._events(upstream, request, client)
         return Answer(upstream.name, ignored, events, wait=not request.stream)
 
+    def drain(self, seconds: float) -> None:
+        """Refuse new work from now on; give running answers these seconds, then end them with an honest error."""
+        self.draining = True
+        gevent.spawn_later(seconds, self._cut)
+
+    def _cut(self) -> None:
+        for relay in self._running:
+            relay.stop(ShuttingDown("The gateway is shutting down and had to cut this answer. Ask again."))
+
     def _events(
         self, upstream: Upstream, request: ChatRequest, client: socket.socket | None
     ) -> Generator[list[Event], None, None]:
         relay = Relay(upstream.stream(request), self._limits)
-        watch = ClientWatch(client, relay.leave) if client else None
+        watch: ClientWatch | None = None
+        self._running.add(relay)
         try:
+            watch = ClientWatch(client, lambda: relay.stop(ClientGone())) if client else None
             counts = request.include_usage or not request.stream
             yield from with_usage(iter(relay), request, self._count) if counts else relay
         finally:
             if watch:
                 watch.close()
+            self._running.discard(relay)
             relay.close()
 
 

@@ -63,9 +63,9 @@ class Relay:
         finally:
             self.close()
 
-    def leave(self) -> None:
-        """The client has gone: end the call, and whoever waits for it. May be called from the hub."""
-        self._queue.put(_End(ClientGone()))
+    def stop(self, reason: Exception) -> None:
+        """End the call, and raise `reason` where its lists are awaited. May be called from the hub."""
+        self._queue.put(_End(reason))
         self._reader.kill(block=False)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_
 
 T = TypeVar("T")
 _LARGEST_COUNT = 10**12
+_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _GRACE_SECONDS = 2.0  # how long the body's end is awaited after the protocol's terminal event
 
 
@@ -193,7 +194,8 @@ def _decode(response: requests.Response, decoder: Decoder) -> Iterator[list[Even
             deadline = time.monotonic() + _GRACE_SECONDS if decoder.complete else None
             yield events
         else:
-            gevent.sleep(0)  # comments without end would otherwise stop the clocks: recv lets no one else run meanwhile
+            # Comments without end would otherwise stop the clocks: recv lets no one else run while there is data.
+            gevent.sleep(_A_MOMENT)
         if decoder.failure:
             raise decoder.failure
     yield decoder.close()
@@ -201,7 +203,7 @@ def _decode(response: requests.Response, decoder: Decoder) -> Iterator[list[Even
     deadline = time.monotonic() + _GRACE_SECONDS
     with contextlib.suppress(GatewayError):
         while _next_before(blocks, deadline) is not None:
-            gevent.sleep(0)
+            gevent.sleep(_A_MOMENT)
 
 
 def _next_before(blocks: Iterator[bytes], deadline: float | None) -> bytes | None:
@@ -237,7 +239,7 @@ def json_value(record: bytes) -> Any:
         pass
     try:
         # JavaScript cuts strings between the halves of a character, and writes NaN; msgspec takes neither.
-        return json.loads(record)
+        return json.loads(record.decode())
     except (ValueError, RecursionError) as error:
         raise UpstreamProtocolError from error
 

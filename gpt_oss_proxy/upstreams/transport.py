@@ -202,7 +202,7 @@ def _text(value: Any) -> str:
 
 
 def _retry_after(value: str | None) -> str | None:
-    # It becomes a header of ours: a folded one holds line ends.
+    # It becomes a header of ours, so it must be one by any server's rules.
     if value and len(value) < _LONGEST_RETRY_AFTER and value.isascii() and value.isprintable():
         return value if value.isdigit() or email.utils.parsedate(value) else None
     return None
@@ -263,6 +263,8 @@ class _Connecting:
             if error is not timeout:
                 raise
             raise UpstreamConnectTimeout from error
+        except urllib3.exceptions.NewConnectionError as error:  # refused, no such name: by its class a time-out, too
+            raise UpstreamUnreachable from error
         except (urllib3.exceptions.ConnectTimeoutError, TimeoutError) as error:
             raise UpstreamConnectTimeout from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:

@@ -171,8 +171,9 @@ class ChatKitDecoder(Decoder):
         call_id = field(item, str, "call_id") or field(item, str, "id") or ""
         if call_id in self._calls:
             return
+        arguments = json_text(item.get("arguments") or {})
         self.call(len(self._calls), call_id=call_id, name=field(item, str, "name") or "")
-        self.call(len(self._calls), arguments=json_text(item.get("arguments") or {}))
+        self.call(len(self._calls), arguments=arguments)
         self._calls.add(call_id)
         self.complete = not self._open_items
 

@@ -1,0 +1,103 @@
+"""The programs that the live tests start: each in a process group of its own, its output kept, and ended by its pid."""
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+_START_SECONDS = 60  # generous: other people's load is on the machine
+_END_SECONDS = 10
+# Even `kill -9` of pytest then ends its children; gunicorn's and nginx's workers end with their masters.
+_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
+# Nothing of the developer's own environment reaches a child but where programs are and how text is spelled.
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = _START_SECONDS) -> T:
+    """Return what `look` finds as soon as it finds something. Raises AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := look():
+            return found
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}, in vain"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, out of those that the system gives to outgoing connections."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with contextlib.suppress(OSError), socket.socket() as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind(("127.0.0.1", port))
+            return port
+
+
+class Child:
+    """A running program. `log` gathers its standard output and error."""
+
+    def __init__(self, name: str, command: Sequence[str], folder: Path, log: Path, env: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = log
+        self.shown = 0  # how much of the log earlier tests have had
+        kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*_WITH_PARENT, *command],
+                cwd=folder,
+                env={**kept, "PYTHONUNBUFFERED": "1", **env},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+
+    def wait_until_ready(self, ready: Callable[[], T | None]) -> T:
+        """Return what `ready` returns once it is something. Raises AssertionError with the log if the program ends."""
+
+        def look() -> T | None:
+            assert self.process.poll() is None, f"{self.name} ended:\n{self.text()}"
+            return ready()
+
+        return wait_for(f"{self.name} to be ready", look)
+
+    def ready_port(self) -> int:
+        """Wait for the line `ready PORT` and return the port."""
+        line = self.wait_until_ready(lambda: re.search(r"^ready (\d+)$", self.text(), re.MULTILINE))
+        return int(line[1])
+
+    def text(self) -> str:
+        """Return all that the program has said so far."""
+        return self.log.read_text(errors="replace")
+
+    def news(self) -> str:
+        """Return what the program has said since the last test began."""
+        return self.log.read_bytes()[self.shown :].decode(errors="replace")
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self.process.poll() is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """End it at once, as the kernel would: nothing is said to anybody."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it with all that it has started; nothing may be left behind."""
+        self.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_END_SECONDS)
+        with contextlib.suppress(ProcessLookupError):  # as a rule nobody is left in its group
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()

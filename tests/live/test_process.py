@@ -1,0 +1,115 @@
+"""The process: how it starts, refuses to start, and ends."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.live.children import Child, free_port, wait_for
+from tests.live.conftest import REPOSITORY
+from tests.live.talk import Streamed, Upstream, chat, failed, stream
+
+StartGateway = Callable[..., tuple[Child, str]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PORT", "http", "PORT holds 'http'; allowed: a whole number from 1 to 65535"),
+        (
+            "BASE_URL",
+            "gpt-oss.com",
+            "BASE_URL holds 'gpt-oss.com'; allowed: a URL that begins with http:// or https://",
+        ),
+        ("DEFAULT_MODEL", "gpt-9", "DEFAULT_MODEL holds 'gpt-9'; allowed: one of gpt-oss-20b, gpt-oss-120b, gpt-4o"),
+        ("OPENAI_API_KEY", "sk-geheim\u00e4", "OPENAI_API_KEY holds something else; allowed: text of visible ASCII"),
+    ],
+)
+def test_an_unusable_setting_stops_the_start_with_one_line(name: str, value: str, says: str) -> None:
+    gunicorn = Path(sys.executable).parent / "gunicorn"
+    env = {"PATH": "/usr/bin:/bin", "PORT": str(free_port()), "HOST": "127.0.0.1", name: value}
+    command = [str(gunicorn), "-c", "gunicorn.conf.py", "wsgi:app"]
+    ended = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(f"gpt_oss_proxy cannot start: {says}")
+    assert ended.stderr.count("\n") == 1
+    assert "geheim" not in ended.stderr
+
+
+def test_the_start_shows_what_to_try(start_gateway: StartGateway) -> None:
+    gateway, base = start_gateway()
+    port = base.rpartition(":")[2]
+    assert f"curl http://localhost:{port}/v1/chat/completions -d '" in gateway.text()
+    gateway.stop()
+
+
+def run(asks: list[Callable[[], Streamed]]) -> list[Streamed]:
+    """Return the answers of requests that run at the same time, once `before` they end."""
+    answers: list[Streamed | None] = [None] * len(asks)
+
+    def ask(index: int) -> None:
+        answers[index] = asks[index]()
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(asks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [answer for answer in answers if answer]
+
+
+@pytest.mark.usefixtures("settled")
+def test_sigterm_lets_streams_finish_and_ends_what_cannot_with_an_honest_error(
+    start_gateway: StartGateway, chatkit: Upstream, ai_sdk: Upstream
+) -> None:
+    gateway, base = start_gateway(
+        BASE_URL=chatkit.address,
+        CHATKIT_DIALECT="published",
+        VERCEL_MINIMAL_API_URL=f"{ai_sdk.address}/plain/api/chat",
+        GRACEFUL_TIMEOUT_SECONDS="5",
+    )
+
+    def terminate() -> Streamed:
+        wait_for("both answers to run", lambda: chatkit.connections()["open"] + ai_sdk.connections()["open"] == 2)
+        gateway.process.send_signal(signal.SIGTERM)
+        return Streamed(0, {}, [], broken=False)
+
+    finishing, cut, _ = run(
+        [
+            lambda: stream(base, "gpt-oss-20b", "::echo words=15 gap=100::"),
+            lambda: stream(base, "gpt-4o", "::stall after=2::"),
+            terminate,
+        ]
+    )
+    assert finishing.text() == " ".join(f"w{number}" for number in range(15))
+    assert finishing.finishes() == ["stop"]
+    assert cut.text().strip() == "w0 w1"
+    assert cut.finishes() == []
+    assert [error["code"] for error in cut.errors()] == ["shutting_down"]
+    assert gateway.process.wait(timeout=20) == 0
+    wait_for("the upstream to be left", lambda: ai_sdk.connections()["open"] == 0)
+
+
+@pytest.mark.usefixtures("settled")
+def test_an_upstream_that_is_killed_in_mid_stream_is_a_failure(
+    start_gateway: StartGateway, start_chatkit: Callable[[], tuple[Child, Upstream]]
+) -> None:
+    child, upstream = start_chatkit()
+    gateway, base = start_gateway(BASE_URL=upstream.address, CHATKIT_DIALECT="published")
+
+    def kill() -> Streamed:
+        wait_for("the answer to run", lambda: upstream.connections()["open"] == 1)
+        child.kill()
+        return Streamed(0, {}, [], broken=False)
+
+    answer, _ = run([lambda: stream(base, "gpt-oss-20b", "::stall after=2::"), kill])
+    if answer.status == 200:
+        assert answer.finishes() == []
+        assert [error["code"] for error in answer.errors()] == ["upstream_incomplete"]
+    assert failed(chat(base, "gpt-oss-20b", "hello")) == (502, "upstream_error", "upstream_unreachable")
+    gateway.stop()
