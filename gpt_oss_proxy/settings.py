@@ -122,7 +122,7 @@ class Settings:
     )
     max_body_bytes: int = _setting(_integer(1024, 1024 * _MEBIBYTE), 32 * _MEBIBYTE, "largest request", unit="bytes")
     max_event_bytes: int = _setting(
-        _integer(1024, 1024 * _MEBIBYTE), 16 * _MEBIBYTE, "largest single event of an upstream", unit="bytes"
+        _integer(65536, 1024 * _MEBIBYTE), 16 * _MEBIBYTE, "largest single event of an upstream", unit="bytes"
     )
     chatkit_dialect: ChatKitDialect = _setting(
         _choice(*get_args(ChatKitDialect)),

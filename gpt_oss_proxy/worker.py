@@ -2,8 +2,11 @@
 
 import contextlib
 import socket
+from collections.abc import Iterator
 from typing import Any
 
+import gevent
+import greenlet
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -20,10 +23,33 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         """Remember the listeners' names while they are open."""
         super().patch()
         self._listeners = {id(listener): _Listener(listener) for listener in self.sockets}
+        self._waits: dict[greenlet.greenlet, gevent.Timeout] = {}  # connections without a request
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""
         super().handle(self._listeners[id(listener)], client, addr)
+
+    @contextlib.contextmanager
+    def timeout_ctx(self) -> Iterator[None]:
+        """Limit a connection's wait for its next request; a wait that is over ends the connection without a word."""
+        connection = gevent.getcurrent()
+        with super().timeout_ctx() as limit:
+            self._waits[connection] = limit
+            try:
+                yield
+            finally:
+                del self._waits[connection]
+
+    def notify(self) -> None:
+        """Beat the heart, as gunicorn does each second; while draining, close the connections without a request."""
+        super().notify()
+        if not self.alive:
+            # gunicorn itself would wait for them to the end of its graceful time, behind nginx at each reload.
+            gevent.get_hub().loop.run_callback(self._end_waits)
+
+    def _end_waits(self) -> None:
+        for connection, limit in list(self._waits.items()):
+            connection.throw(limit)  # at once, as only the hub may: a request that has come meanwhile is not hit
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """On TERM: refuse new work, let running answers finish."""

@@ -119,7 +119,7 @@ class OpenAI(Upstream):
 
     def status_error(self, error: HTTPStatusError, request: ChatRequest) -> GatewayError:
         """404 is either a model that went away, or a wrong base URL."""
-        if error.status == 404 and (error.code == "model_not_found" or "model" in error.text.lower()):
+        if error.status == 404 and (error.code == "model_not_found" or "model" in quote(error.text).lower()):
             return model_not_found(request.model)
         return super().status_error(error, request)
 

@@ -1,5 +1,6 @@
 """The process: how it starts, refuses to start, and ends."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 
 from tests.live.children import Child, free_port, wait_for
 from tests.live.conftest import REPOSITORY
-from tests.live.talk import Streamed, Upstream, chat, failed, stream
+from tests.live.talk import Streamed, Upstream, stream
+from tests.live.wire import Connection
 
 StartGateway = Callable[..., tuple[Child, str]]
 
@@ -49,7 +51,7 @@ def test_the_start_shows_what_to_try(start_gateway: StartGateway) -> None:
 
 
 def run(asks: list[Callable[[], Streamed]]) -> list[Streamed]:
-    """Return the answers of requests that run at the same time, once `before` they end."""
+    """Return the answers of requests that run at the same time."""
     answers: list[Streamed | None] = [None] * len(asks)
 
     def ask(index: int) -> None:
@@ -95,21 +97,13 @@ def test_sigterm_lets_streams_finish_and_ends_what_cannot_with_an_honest_error(
     wait_for("the upstream to be left", lambda: ai_sdk.connections()["open"] == 0)
 
 
-@pytest.mark.usefixtures("settled")
-def test_an_upstream_that_is_killed_in_mid_stream_is_a_failure(
-    start_gateway: StartGateway, start_chatkit: Callable[[], tuple[Child, Upstream]]
-) -> None:
-    child, upstream = start_chatkit()
-    gateway, base = start_gateway(BASE_URL=upstream.address, CHATKIT_DIALECT="published")
-
-    def kill() -> Streamed:
-        wait_for("the answer to run", lambda: upstream.connections()["open"] == 1)
-        child.kill()
-        return Streamed(0, {}, [], broken=False)
-
-    answer, _ = run([lambda: stream(base, "gpt-oss-20b", "::stall after=2::"), kill])
-    if answer.status == 200:
-        assert answer.finishes() == []
-        assert [error["code"] for error in answer.errors()] == ["upstream_incomplete"]
-    assert failed(chat(base, "gpt-oss-20b", "hello")) == (502, "upstream_error", "upstream_unreachable")
-    gateway.stop()
+def test_idle_connections_do_not_hold_up_the_end(start_gateway: StartGateway) -> None:
+    gateway, base = start_gateway(GRACEFUL_TIMEOUT_SECONDS="60")
+    with contextlib.ExitStack() as stack:
+        silent, used = (stack.enter_context(contextlib.closing(Connection(base))) for _ in range(2))
+        used.head(start="GET /healthz HTTP/1.1")
+        assert used.answer().status == 200
+        gateway.process.send_signal(signal.SIGTERM)
+        assert used.socket.recv(1) == b""
+        assert silent.socket.recv(1) == b""
+        assert gateway.process.wait(timeout=20) == 0

@@ -12,7 +12,7 @@ import msgspec
 
 from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete, UpstreamProtocolError
+from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete, UpstreamProtocolError, quote
 from gpt_oss_proxy.settings import ImageFormat, MessageFormat
 from gpt_oss_proxy.sse import LineDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
@@ -70,7 +70,7 @@ class AiSdk(Upstream):
 
     def status_error(self, error: HTTPStatusError, request: ChatRequest) -> GatewayError:
         """The template answers 404 for a model that it does not know."""
-        if error.status == 404 and "model" in error.text.lower():
+        if error.status == 404 and "model" in quote(error.text).lower():
             return model_not_found(request.model)
         return super().status_error(error, request)
 

@@ -1,0 +1,514 @@
+"""Body in, answer out: statuses, headers and the honest end of streams."""
+
+import json
+import re
+import socket
+from typing import Any
+
+import gevent
+import pytest
+from werkzeug.test import EnvironBuilder, TestResponse
+
+from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
+from gpt_oss_proxy.errors import (
+    GatewayError,
+    InternalError,
+    RateLimited,
+    UpstreamAuthRequired,
+    UpstreamConnectTimeout,
+    UpstreamIncomplete,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from tests.doubles import CHAT, HELLO, Scripted, Step, ask, chunks, client, deltas, gateway
+
+LONG = 20.0
+ROLE = {"role": "assistant", "content": ""}
+HI: list[Event] = [TextDelta("Hi")]
+END: list[Event] = [Finish("stop")]
+Log = list[dict[str, Any]]
+
+
+def pieces(response: TestResponse) -> list[Any]:
+    """What the server is given to send, piece by piece, and how it ends."""
+    found: list[Any] = []
+    try:
+        found.extend(response.response)
+    except BrokenPipeError:
+        found.append("broken off")
+    finally:
+        response.close()
+    return found
+
+
+def code(response: TestResponse) -> Any:
+    assert response.content_type == "application/json"
+    assert response.json is not None
+    assert set(response.json) == {"error"}
+    assert set(response.json["error"]) == {"message", "type", "param", "code"}
+    return response.json["error"]["code"]
+
+
+def settle() -> None:
+    for _ in range(30):
+        gevent.sleep(0)
+
+
+def test_a_whole_answer_is_a_chat_completion() -> None:
+    response = ask(client([Started("thread-1"), *HI], [ReasoningDelta("Hm"), *END]))
+    assert (response.status_code, response.content_type) == (200, "application/json")
+    body = response.json
+    assert body is not None
+    assert re.fullmatch(r"chatcmpl-[0-9a-f]{32}", body.pop("id"))
+    assert isinstance(body.pop("created"), int)
+    assert body == {
+        "object": "chat.completion",
+        "model": "model-1",
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": "Hi",
+                    "refusal": None,
+                    "annotations": [],
+                    "reasoning": "Hm",
+                    "reasoning_content": "Hm",
+                },
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 6 + 4 + 3,
+            "completion_tokens": 4,
+            "total_tokens": 17,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 2},
+        },
+    }
+
+
+def test_a_stream_is_a_piece_for_each_list() -> None:
+    response = ask(client(HI, [TextDelta(" there")], END), stream=True)
+    assert response.status_code == 200
+    assert {name: response.headers[name] for name in ("Content-Type", "Cache-Control", "X-Accel-Buffering")} == {
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "Cache-Control": "no-cache",
+        "X-Accel-Buffering": "no",
+    }
+    assert "Content-Length" not in response.headers
+    assert [deltas(piece) for piece in pieces(response)] == [
+        [ROLE, {"content": "Hi"}],
+        [{"content": " there"}],
+        ["stop", "[DONE]"],
+    ]
+
+
+def test_all_chunks_of_a_stream_bear_the_same_stamp() -> None:
+    response = ask(client(HI, 0.05, END, keepalive_seconds=0.02), stream=True, stream_options={"include_usage": True})
+    *found, done = chunks(response.data)
+    assert done == "[DONE]"
+    assert len({(chunk["id"], chunk["object"], chunk["created"], chunk["model"]) for chunk in found}) == 1
+    assert found[0]["object"] == "chat.completion.chunk"
+    assert found[0]["model"] == "model-1"
+    assert all("error" not in chunk for chunk in found)
+    assert [chunk["usage"] for chunk in found[:-1]] == [None] * (len(found) - 1)
+    assert (found[-1]["choices"], found[-1]["usage"]["completion_tokens"]) == ([], 2)
+
+
+def test_usage_of_the_upstream_is_passed_on() -> None:
+    response = ask(client([*HI, Usage(7, 8), *END]))
+    assert response.json is not None
+    assert response.json["usage"]["total_tokens"] == 15
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat/completions", "/v1/chat/completions/"])
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", "text/x", ""])
+def test_a_body_is_json_whatever_it_calls_itself(path: str, content_type: str) -> None:
+    body = json.dumps({"messages": HELLO})
+    assert client(HI, END).post(path, data=body, content_type=content_type).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamRejected(),
+        RateLimited(retry_after="17"),
+        UpstreamIncomplete(),
+        UpstreamAuthRequired(),
+        UpstreamUnavailable(),
+        UpstreamConnectTimeout(),
+        InternalError(),
+        GatewayError("Ä", param="x", should_retry=True),
+    ],
+    ids=lambda error: error.code,
+)
+@pytest.mark.parametrize("accept", ["*/*", "text/plain"])
+def test_a_refusal_before_the_first_event_keeps_its_status(error: GatewayError, stream: bool, accept: str) -> None:
+    response = ask(client([Started("x")], error), stream=stream, headers={"Accept": accept})
+    assert (response.status_code, response.content_type) == (error.status, "application/json")
+    assert response.json == error.body()
+    assert response.headers.get("retry-after") == error.retry_after
+    should_retry = {None: None, True: "true", False: "false"}[error.should_retry]
+    assert response.headers.get("x-should-retry") == should_retry
+
+
+def test_a_failure_in_the_middle_is_one_error_event_and_done() -> None:
+    response = ask(client(HI, UpstreamIncomplete()), stream=True, stream_options={"include_usage": True})
+    assert response.status_code == 200
+    assert deltas(response.data) == [ROLE, {"content": "Hi"}, "upstream_incomplete", "[DONE]"]
+    assert chunks(response.data)[-2] == UpstreamIncomplete().body()
+
+
+def test_a_failure_in_the_middle_of_a_whole_answer_keeps_its_status() -> None:
+    response = ask(client(HI, UpstreamIncomplete()))
+    assert (response.status_code, code(response)) == (502, "upstream_incomplete")
+
+
+def test_a_keepalive_before_the_first_event_commits_the_stream() -> None:
+    response = ask(client(0.05, RateLimited(), keepalive_seconds=0.02), stream=True)
+    assert response.status_code == 200
+    told = deltas(response.data)
+    assert told == [ROLE, *[{}] * (len(told) - 3), "upstream_rate_limited", "[DONE]"]
+
+
+def test_keepalives_fill_the_silence_before_and_between_events() -> None:
+    response = ask(client(0.05, HI, 0.05, END, keepalive_seconds=0.02), stream=True)
+    told = deltas(response.data)
+    middle = told.index({"content": "Hi"})
+    before, after = told[1:middle], told[middle + 1 : -2]
+    assert told == [ROLE, *before, {"content": "Hi"}, *after, "stop", "[DONE]"]
+    assert before == [{}] * len(before)
+    assert after == [{}] * len(after) != []
+
+
+@pytest.mark.parametrize(
+    ("script", "limits", "expected"),
+    [
+        ([LONG], {"request_timeout_seconds": 0.03}, "upstream_first_event_timeout"),
+        ([LONG], {"total_timeout_seconds": 0.03}, "total_timeout"),
+        ([[], LONG], {"request_timeout_seconds": 0.03}, "upstream_idle_timeout"),
+        ([HI, LONG], {"request_timeout_seconds": 0.03}, "upstream_idle_timeout"),
+        ([HI, LONG], {"total_timeout_seconds": 0.03}, "total_timeout"),
+    ],
+)
+def test_each_limit_of_time_has_its_code(script: list[Step], limits: dict[str, float], expected: str) -> None:
+    whole = ask(client(*script, **limits))
+    assert (whole.status_code, code(whole)) == (504, expected)
+    streamed = ask(client(*script, **limits), stream=True)
+    if HI in script:
+        assert (streamed.status_code, deltas(streamed.data)) == (200, [ROLE, {"content": "Hi"}, expected, "[DONE]"])
+    else:
+        assert (streamed.status_code, code(streamed)) == (504, expected)
+    late = ask(client(*script, keepalive_seconds=0.01, **limits), stream=True)
+    assert (late.status_code, deltas(late.data)[-2:]) == (200, [expected, "[DONE]"])
+
+
+BUGS: list[Any] = [
+    [ValueError("secret")],
+    [[Started("x")], KeyError("secret")],
+    [],  # an upstream that forgot to finish
+    [[TextDelta("\ud800")], END],  # one that forgot to mend what it was told
+]
+
+
+@pytest.mark.parametrize("script", BUGS)
+def test_a_bug_is_an_internal_error_without_its_details(script: list[Step]) -> None:
+    response = ask(client(*script))
+    assert (response.status_code, code(response)) == (500, "internal_error")
+    assert b"secret" not in response.data
+
+
+@pytest.mark.parametrize("script", BUGS)
+def test_a_bug_in_a_stream_is_an_internal_error_and_never_a_clean_end(script: list[Step]) -> None:
+    response = ask(client(HI, *script), stream=True)
+    assert deltas(response.data) == [ROLE, {"content": "Hi"}, "internal_error", "[DONE]"]
+    assert b"secret" not in response.data
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("text/plain", "text/plain; charset=utf-8"),
+        ("TEXT/Plain", "text/plain; charset=utf-8"),
+        ("text/plain, */*", "text/plain; charset=utf-8"),
+        ("text/plain;charset=utf-8;q=0.5", "text/plain; charset=utf-8"),
+        ("*/*", "text/event-stream; charset=utf-8"),
+        ("", "text/event-stream; charset=utf-8"),
+        ("text/*", "text/event-stream; charset=utf-8"),
+        ("text/event-stream", "text/event-stream; charset=utf-8"),
+        ("text/plain, text/event-stream", "text/event-stream; charset=utf-8"),
+        ("application/json", "text/event-stream; charset=utf-8"),
+        ("application/json, text/plain, */*", "text/event-stream; charset=utf-8"),  # what axios sends unasked
+        ("text/plain;q=0, */*", "text/event-stream; charset=utf-8"),
+        ("text/html", "text/event-stream; charset=utf-8"),
+        ("nonsense;;;,", "text/event-stream; charset=utf-8"),
+    ],
+)
+def test_bare_text_is_for_those_who_ask_for_it(accept: str, content_type: str) -> None:
+    response = ask(client(HI, END), stream=True, headers={"Accept": accept})
+    assert response.content_type == content_type
+    assert (response.data == b"Hi") == content_type.startswith("text/plain")
+
+
+def test_a_whole_answer_is_json_even_for_those_who_ask_for_text() -> None:
+    assert ask(client(HI, END), headers={"Accept": "text/plain"}).content_type == "application/json"
+
+
+def test_bare_text_comes_as_it_comes_and_keepalives_are_silent() -> None:
+    script: list[Step] = [0.05, HI, [ReasoningDelta("Hm")], [TextDelta(" 👋\n")], END]
+    response = ask(client(*script, keepalive_seconds=0.02), stream=True, headers={"Accept": "text/plain"})
+    assert [piece for piece in pieces(response) if piece] == [b"Hi", " 👋\n".encode()]
+
+
+def test_bare_text_that_fails_tells_why_and_is_broken_off(log: Log) -> None:
+    response = ask(client(HI, UpstreamIncomplete("Cut.")), stream=True, headers={"Accept": "text/plain"})
+    assert pieces(response) == [b"Hi", b"\nerror: Cut.\n", "broken off"]
+    assert [line["outcome"] for line in log] == ["upstream_incomplete"]
+
+
+def effort(fields: dict[str, object], headers: dict[str, str]) -> str | None:
+    upstream = Scripted(HI, END)
+    ask(gateway(upstream).test_client(), headers=headers, **fields)
+    return upstream.asked[0].reasoning_effort
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "asked"),
+    [
+        ({}, {}, None),
+        ({}, {"x-reasoning-effort": "low"}, "low"),
+        ({}, {"X-Reasoning-Effort": "XHigh"}, "xhigh"),
+        ({}, {"x-reasoning-effort": ""}, None),
+        ({"reasoning_effort": "none"}, {}, "none"),
+        ({"reasoning_effort": "none"}, {"x-reasoning-effort": "high"}, "none"),
+        ({"reasoning_effort": None}, {"x-reasoning-effort": "high"}, "high"),
+        ({"reasoning_effort": "high"}, {"x-reasoning-effort": "nonsense"}, "high"),
+    ],
+)
+def test_the_bodys_effort_goes_before_the_headers(
+    fields: dict[str, object], headers: dict[str, str], asked: str | None
+) -> None:
+    assert effort(fields, headers) == asked
+
+
+@pytest.mark.parametrize("value", ["much", "low,high", "low high", "lów"])
+def test_an_unknown_effort_is_refused_wherever_it_stands(value: str) -> None:
+    response = ask(client(HI, END), headers={"x-reasoning-effort": value})
+    assert response.status_code == 400
+    assert response.json == {
+        "error": {
+            "message": "The header x-reasoning-effort must be one of none, minimal, low, medium, high, xhigh.",
+            "type": "invalid_request_error",
+            "param": "x-reasoning-effort",
+            "code": "invalid_value",
+        }
+    }
+    response = ask(client(HI, END), reasoning_effort=value)
+    assert (response.status_code, code(response)) == (400, "invalid_type")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_has_no_effect_is_named_in_a_header(stream: bool) -> None:
+    turns = [{"role": "user", "content": "a", "name": "Ada"}]
+    response = ask(client(HI, END), messages=turns, temperature=0, seed=1, n=1, reasoning_effort="low", stream=stream)
+    assert response.headers["x-ignored-params"] == "temperature, seed, reasoning_effort, messages.name"
+
+
+def test_without_anything_to_name_there_is_no_such_header() -> None:
+    assert "x-ignored-params" not in ask(client(HI, END), n=1).headers
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a\r\nSet-Cookie: x=1", "a??Set-Cookie: x=1"),
+        ("a\nb\x00\x7f", "a?b??"),
+        ("größe", "gr??e"),
+        ("\u2028👋", "??"),
+        ("x" * 100_000, "x" * 1024),
+        ("", ""),
+    ],
+)
+def test_no_name_of_a_field_can_break_the_header(name: str, header: str) -> None:
+    response = ask(client(HI, END), **{name: 1})
+    assert response.status_code == 200
+    assert response.headers["x-ignored-params"] == header
+    assert "Set-Cookie" not in response.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("reference", "header"),
+    [
+        ("thread-1", "thread-1"),
+        ("", None),
+        ("a\r\nb: c", None),
+        ("é", None),
+        ("x" * 128, "x" * 128),
+        ("x" * 129, None),
+    ],
+)
+def test_the_upstreams_own_id_is_told_if_a_header_can_hold_it(reference: str, header: str | None, stream: bool) -> None:
+    response = ask(client([Started(reference), *HI], END), stream=stream)
+    assert response.headers.get("x-upstream-id") == header
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"{" * 100_000,
+        b'{"messages":' * 100_000,
+        b'{"messages":[{"role":"user","content":' + b"[" * 900 + b"]" * 900 + b"}]}",
+        b'{"messages":NaN}',
+        b'{"messages":[{"role":"user","content":"a"}],"seed":1e999}',
+        b'{"messages":[{"role":"user","content":"a"}],"seed":' + b"9" * 5000 + b"}",
+        b'{"messages":[{"role":"user","content":"a"}],"seed":1,"seed":2}',
+        b'{"messages":[{"role":"user","content":"\\ud83d"}]}',
+        b'{"messages":[{"role":"user","content":"\xff"}]}',
+        '{"messages":[{"role":"user","content":"a"}]}'.encode("utf-16"),
+        b"\x00" * 1000,
+    ],
+)
+def test_a_body_that_is_no_request_is_a_400_and_asks_nobody(body: bytes) -> None:
+    upstream = Scripted(HI, END)
+    response = gateway(upstream).test_client().post(CHAT, data=body)
+    assert response.status_code == 400
+    assert code(response) in ("invalid_json", "invalid_type", "missing_required_parameter")
+    assert upstream.asked == []
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900, 950, 1000])
+def test_deep_junk_is_never_a_500(depth: int) -> None:
+    tools = b'{"a":' * depth + b"1" + b"}" * depth
+    body = b'{"messages":[{"role":"user","content":"a"}],"metadata":' + tools + b"}"
+    assert client(HI, END).post(CHAT, data=body).status_code in (200, 400)
+
+
+def test_an_unknown_model_is_a_404_that_names_those_that_exist() -> None:
+    response = ask(client(HI, END), model="gpt-9")
+    assert response.status_code == 404
+    assert response.json is not None
+    assert response.json["error"] == {
+        "message": "The model 'gpt-9' does not exist. There are: model-1.",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }
+
+
+def test_while_draining_new_work_is_refused_with_the_time_to_come_back() -> None:
+    app = gateway(Scripted(HI, END))
+    app.dispatcher.drain(LONG)
+    response = ask(app.test_client())
+    assert (response.status_code, code(response), response.headers["retry-after"]) == (503, "shutting_down", "1")
+
+
+def test_a_stream_that_is_cut_by_the_end_of_the_drain_says_so() -> None:
+    app = gateway(Scripted(HI, LONG))
+    response = ask(app.test_client(), stream=True)
+    app.dispatcher.drain(0.02)
+    assert deltas(response.data) == [ROLE, {"content": "Hi"}, "shutting_down", "[DONE]"]
+
+
+def test_the_log_knows_the_request_and_not_its_content(log: Log) -> None:
+    response = ask(client([Started("thread-1"), *HI], END), stream=True, user="ada")
+    assert log == []  # it is not over yet
+    pieces(response)
+    (line,) = log
+    assert 0 <= line.pop("first_seconds") <= line.pop("total_seconds") < 5
+    assert line == {
+        "id": response.headers["x-request-id"],
+        "method": "POST",
+        "path": CHAT,
+        "model": "model-1",
+        "upstream": "scripted",
+        "reference": "thread-1",
+        "stream": True,
+        "status": 200,
+        "outcome": "ok",
+    }
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "outcome"),
+    [
+        ([RateLimited()], 429, "upstream_rate_limited"),
+        ([HI, UpstreamIncomplete()], 200, "upstream_incomplete"),
+        ([HI, ValueError()], 200, "internal_error"),
+    ],
+)
+def test_the_log_knows_how_it_ended(log: Log, script: list[Step], status: int, outcome: str) -> None:
+    pieces(ask(client(*script), stream=True))
+    assert [(line["status"], line["outcome"]) for line in log] == [(status, outcome)]
+
+
+def leaving(upstream: Scripted, after_seconds: float = 0.0, **fields: Any) -> TestResponse:
+    ours, clients = socket.socketpair()
+    gevent.spawn_later(after_seconds, clients.close)
+    with ours, gevent.Timeout(2):
+        response = (
+            gateway(upstream)
+            .test_client()
+            .post(CHAT, data=json.dumps({"messages": HELLO, **fields}), environ_overrides={"gunicorn.socket": ours})
+        )
+        response.response = pieces(response)
+    settle()
+    return response
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_its_answer_ends_the_call(log: Log, stream: bool) -> None:
+    upstream = Scripted(LONG)
+    assert leaving(upstream, stream=stream).status_code == 499
+    assert upstream.ended == 1
+    assert [line["outcome"] for line in log] == ["client_gone"]
+
+
+def test_a_client_that_leaves_in_the_middle_ends_the_call_and_sees_no_clean_end(log: Log) -> None:
+    upstream = Scripted(HI, LONG)
+    *told, end = leaving(upstream, stream=True).response
+    assert (deltas(b"".join(told)), end) == ([ROLE, {"content": "Hi"}], "broken off")
+    assert upstream.ended == 1
+    assert [line["outcome"] for line in log] == ["client_gone"]
+
+
+def given_up(upstream: Scripted, *, read: int) -> None:
+    """The server reads this many pieces of a stream, cannot send any more, and closes it."""
+    asked = EnvironBuilder(CHAT, method="POST", data=json.dumps({"messages": HELLO, "stream": True}))
+    body: Any = gateway(upstream)(asked.get_environ(), lambda *_: lambda _: None)
+    for _ in range(read):
+        next(body)
+    body.close()
+    settle()
+
+
+@pytest.mark.parametrize("read", [0, 1, 2])
+def test_a_stream_that_the_server_gives_up_ends_the_call(read: int) -> None:
+    upstream = Scripted(HI, HI, LONG)
+    given_up(upstream, read=read)
+    assert upstream.ended == 1
+
+
+def test_a_client_that_cannot_be_sent_to_is_gone(log: Log) -> None:
+    given_up(Scripted(HI, HI, LONG), read=1)
+    assert [line["outcome"] for line in log] == ["client_gone"]
+
+
+def test_requests_do_not_mix() -> None:
+    app = gateway(Scripted(0.01, HI, 0.01, END), Scripted([TextDelta("Ho")], 0.02, END, models=["model-2"]))
+
+    def one(model: str) -> str:
+        response = ask(app.test_client(), model=model)
+        assert response.json is not None
+        return str(response.json["choices"][0]["message"]["content"])
+
+    asking = [gevent.spawn(one, f"model-{1 + number % 2}") for number in range(20)]
+    gevent.joinall(asking)
+    assert [greenlet.value for greenlet in asking] == ["Hi", "Ho"] * 10

@@ -1,0 +1,59 @@
+"""Events become one completion."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from gpt_oss_proxy.chat.collect import Completion, collect
+from gpt_oss_proxy.chat.events import (
+    Event,
+    Finish,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TextReplaced,
+    ToolCallDelta,
+    Usage,
+)
+from gpt_oss_proxy.chat.request import ToolCall
+from gpt_oss_proxy.errors import UpstreamIncomplete
+
+
+def test_everything_finds_its_place() -> None:
+    lists: list[list[Event]] = [
+        [Started("thread-1"), ReasoningDelta("Hm")],
+        [],
+        [ReasoningDelta("m."), TextDelta("Good ")],
+        [TextDelta("morning"), TextDelta("!")],
+        [Usage(3, 5, reasoning_tokens=2, cached_tokens=1), Finish("length")],
+    ]
+    usage = Usage(3, 5, reasoning_tokens=2, cached_tokens=1)
+    assert collect(lists) == Completion("Good morning!", "Hmm.", (), usage, "length")
+
+
+def test_text_that_was_replaced_is_forgotten() -> None:
+    lists: list[list[Event]] = [[TextDelta("wrong"), TextReplaced("ri"), TextDelta("ght")], [Finish("stop")]]
+    assert collect(lists).text == "right"
+
+
+def test_tool_calls_are_joined_by_index_and_come_in_its_order() -> None:
+    lists: list[list[Event]] = [
+        [ToolCallDelta(1, "call_b", "second"), ToolCallDelta(0, "call_a", "first")],
+        [ToolCallDelta(0, arguments='{"a":'), ToolCallDelta(1, arguments="{}"), ToolCallDelta(0, arguments="1}")],
+        [ToolCallDelta(0, "call_a", "first"), Finish("tool_calls")],
+    ]
+    calls = (ToolCall("call_a", "first", '{"a":1}'), ToolCall("call_b", "second", "{}"))
+    assert collect(lists) == Completion("", "", calls, Usage(0, 0), "tool_calls")
+
+
+def test_the_last_usage_counts() -> None:
+    assert collect([[Usage(1, 1)], [Usage(2, 2), Finish("stop")]]).usage == Usage(2, 2)
+
+
+def test_an_error_on_the_way_passes_through() -> None:
+    def lists() -> Iterator[list[Event]]:
+        yield [TextDelta("half")]
+        raise UpstreamIncomplete
+
+    with pytest.raises(UpstreamIncomplete):
+        collect(lists())

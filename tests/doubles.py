@@ -1,0 +1,105 @@
+"""Stand-ins that tests share: an upstream that follows a script, and a gateway in front of it."""
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import gevent
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from gpt_oss_proxy.app import Gateway, create_app
+from gpt_oss_proxy.chat.events import Event
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream
+from gpt_oss_proxy.upstreams.transport import Transport
+
+Step = list[Event] | float | BaseException
+HELLO = [{"role": "user", "content": "Hello!"}]
+CHAT = "/v1/chat/completions"
+
+
+class Scripted(Upstream):
+    """Plays its script for every request: a list of events is delivered, a number is slept, an exception raised."""
+
+    name = "scripted"
+
+    def __init__(
+        self,
+        *script: Step,
+        models: Sequence[str] = ("model-1",),
+        honours: frozenset[str] | None = frozenset(),
+    ) -> None:
+        super().__init__(Transport(connect_timeout_seconds=1))
+        self.script = script
+        self.served: Sequence[str] | Exception = models
+        self.honours = honours
+        self.asked: list[ChatRequest] = []
+        self.delivered = 0
+        self.ended = 0
+
+    def models(self) -> tuple[Model, ...]:
+        if isinstance(self.served, Exception):
+            raise self.served
+        return tuple(Model(model_id, "tests", 1_700_000_000) for model_id in self.served)
+
+    def build(self, request: ChatRequest) -> tuple[str, Mapping[str, str], bytes]:
+        raise AssertionError("a script sends nothing")
+
+    def decoder(self, headers: Mapping[str, str], request: ChatRequest) -> Decoder:
+        raise AssertionError("a script decodes nothing")
+
+    def stream(self, request: ChatRequest) -> Generator[list[Event], None, None]:
+        self.asked.append(request)
+        try:
+            for step in self.script:
+                match step:
+                    case BaseException():
+                        raise step
+                    case list():
+                        self.delivered += 1
+                        yield step
+                    case _:
+                        gevent.sleep(step)
+        finally:
+            self.ended += 1
+
+
+def gateway(*upstreams: Upstream, **settings: Any) -> Gateway:
+    """Return the application over these upstreams; the first one's first model is the default, a token is a letter."""
+    return create_app(Settings(default_model="model-1", **settings), upstreams=upstreams, count=len)
+
+
+def client(*script: Step, **settings: Any) -> FlaskClient:
+    """Return a client of a gateway whose only upstream plays this script."""
+    return gateway(Scripted(*script), **settings).test_client()
+
+
+def ask(client: FlaskClient, headers: Mapping[str, str] | None = None, **fields: Any) -> TestResponse:
+    """Return the answer to one `Hello!` with these further fields."""
+    return client.post(CHAT, data=json.dumps({"messages": HELLO, **fields}), headers=headers)
+
+
+def chunks(body: bytes) -> list[Any]:
+    """Return what each event of a streamed body says: its JSON, or [DONE]. The framing must be exact."""
+    *events, end = body.split(b"\n\n")
+    assert end == b""
+    assert all(event.startswith(b"data: ") and b"\n" not in event for event in events)
+    return ["[DONE]" if event == b"data: [DONE]" else json.loads(event[6:]) for event in events]
+
+
+def deltas(body: bytes) -> list[Any]:
+    """Return the delta of each chunk, the finish_reason of the last, an error's code, and [DONE]."""
+    told: list[Any] = []
+    for chunk in chunks(body):
+        if chunk == "[DONE]":
+            told.append(chunk)
+        elif "error" in chunk:
+            told.append(chunk["error"]["code"])
+        elif chunk["choices"]:
+            choice = chunk["choices"][0]
+            told.append(choice["finish_reason"] or choice["delta"])
+        else:
+            told.append(chunk["usage"])
+    return told

@@ -1,0 +1,282 @@
+"""From a request to its events: routed, admitted, relayed, counted."""
+
+import socket
+from typing import Any
+
+import gevent
+import pytest
+
+from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
+from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
+from gpt_oss_proxy.errors import (
+    GatewayError,
+    InvalidRequest,
+    ModelNotFound,
+    RateLimited,
+    ShuttingDown,
+    UpstreamFirstEventTimeout,
+    UpstreamIncomplete,
+)
+from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher, admit
+from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
+from gpt_oss_proxy.gateway.router import Router
+from tests.doubles import Scripted, Step
+
+LONG = 20.0
+A: list[Event] = [TextDelta("a")]
+END: list[Event] = [Finish("stop")]
+COUNTED = [Usage(2 + 4 + 3, 1), *END]
+
+
+def dispatcher(*upstreams: Scripted, idle: float = LONG, keepalive: float = LONG) -> Dispatcher:
+    return Dispatcher(Router(upstreams), TimeLimits(idle, LONG, keepalive), len)
+
+
+def asking(**fields: Any) -> ChatRequest:
+    return ChatRequest("model-1", (Message("user", (Text("Hi"),)),), **fields)
+
+
+def answer(*script: Step, client: socket.socket | None = None, **fields: Any) -> Answer:
+    return dispatcher(Scripted(*script)).dispatch(asking(**fields), client)
+
+
+def settle() -> None:
+    for _ in range(30):
+        gevent.sleep(0)
+
+
+def test_an_answer_is_its_upstream_its_reference_and_its_lists() -> None:
+    found = answer([Started("thread-1"), *A], END, stream=True)
+    assert (found.upstream, found.ignored, found.reference) == ("scripted", (), "thread-1")
+    assert list(found) == [A, END]
+
+
+def test_a_list_that_only_tells_the_beginning_is_not_waited_with() -> None:
+    found = answer([Started("thread-1")], [], A, END, stream=True)
+    assert found.reference == "thread-1"
+    assert list(found) == [A, END]
+
+
+def test_an_upstream_without_ids_has_an_empty_reference() -> None:
+    assert answer(A, END).reference == ""
+
+
+def test_the_request_reaches_the_upstream_as_it_is() -> None:
+    upstream = Scripted(END)
+    request = asking(stream=True, options={"user": "ada"})
+    list(dispatcher(upstream).dispatch(request, None))
+    assert upstream.asked == [request]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"stream": False}, {"stream": True, "include_usage": True}], ids=["whole", "asked for"]
+)
+def test_tokens_are_counted_where_usage_is_told(fields: dict[str, bool]) -> None:
+    assert list(answer(A, END, **fields)) == [A, COUNTED]
+
+
+def test_tokens_are_not_counted_for_nobody() -> None:
+    assert list(answer(A, END, stream=True)) == [A, END]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("before", [[], [[]], [[Started("x")]]], ids=["nothing", "a sign of life", "an id"])
+def test_a_failure_before_the_first_output_is_raised_by_dispatch(stream: bool, before: list[Step]) -> None:
+    with pytest.raises(RateLimited):
+        answer(*before, RateLimited(), stream=stream)
+
+
+def test_a_failure_after_the_first_output_is_raised_by_the_answer() -> None:
+    found = iter(answer(A, UpstreamIncomplete(), stream=True))
+    assert next(found) == A
+    with pytest.raises(UpstreamIncomplete):
+        next(found)
+
+
+def test_a_keepalive_commits_a_stream() -> None:
+    found = iter(dispatcher(Scripted(0.05, RateLimited()), keepalive=0.02).dispatch(asking(stream=True), None))
+    assert next(found) == []
+    with pytest.raises(RateLimited):
+        list(found)
+
+
+def test_a_keepalive_does_not_commit_a_whole_answer() -> None:
+    asked = dispatcher(Scripted(0.05, A, 0.05, END), keepalive=0.02).dispatch(asking(), None)
+    assert [events for events in asked if events] == [A, COUNTED]
+    with pytest.raises(RateLimited):
+        dispatcher(Scripted(0.05, RateLimited()), keepalive=0.02).dispatch(asking(), None)
+
+
+def test_silence_is_raised_by_dispatch() -> None:
+    with pytest.raises(UpstreamFirstEventTimeout):
+        dispatcher(Scripted(LONG), idle=0.02).dispatch(asking(), None)
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_an_answer_that_is_closed_ends_its_call_whether_it_was_read_or_not(read: bool) -> None:
+    upstream = Scripted(A, A, LONG)
+    found = dispatcher(upstream).dispatch(asking(stream=True), None)
+    if read:
+        lists = iter(found)
+        assert [next(lists), next(lists)] == [A, A]
+    found.close()
+    found.close()
+    settle()
+    assert upstream.ended == 1
+
+
+def test_a_client_that_leaves_while_the_upstream_is_silent_ends_the_call() -> None:
+    ours, clients = socket.socketpair()
+    upstream = Scripted(LONG)
+    gevent.spawn_later(0.02, clients.close)
+    with ours, gevent.Timeout(1), pytest.raises(ClientGone):
+        dispatcher(upstream).dispatch(asking(), ours)
+    settle()
+    assert upstream.ended == 1
+
+
+def test_a_client_that_leaves_in_the_middle_ends_the_call() -> None:
+    ours, clients = socket.socketpair()
+    upstream = Scripted(A, LONG)
+    found = iter(dispatcher(upstream).dispatch(asking(stream=True), ours))
+    assert next(found) == A
+    clients.close()
+    with ours, gevent.Timeout(1), pytest.raises(ClientGone):
+        next(found)
+    settle()
+    assert upstream.ended == 1
+
+
+def test_a_client_that_leaves_after_its_answer_is_no_event() -> None:
+    ours, clients = socket.socketpair()
+    found = answer(A, END, client=ours, stream=True)
+    assert list(found) == [A, END]
+    with ours:
+        clients.close()
+        gevent.sleep(0.02)
+        found.close()
+
+
+def test_a_connection_that_is_already_closed_asks_nobody() -> None:
+    ours, clients = socket.socketpair()
+    ours.close()
+    clients.close()
+    upstream = Scripted(A, LONG)
+    with pytest.raises((ClientGone, OSError, ValueError)):
+        dispatcher(upstream).dispatch(asking(), ours)
+    settle()
+    assert len(upstream.asked) == upstream.ended
+
+
+def test_while_draining_new_work_is_refused_and_running_answers_finish() -> None:
+    upstream = Scripted(A, 0.03, END)
+    gate = dispatcher(upstream)
+    running = gate.dispatch(asking(stream=True), None)
+    gate.drain(LONG)
+    with pytest.raises(ShuttingDown):
+        gate.dispatch(asking(), None)
+    assert list(running) == [A, END]
+    assert len(upstream.asked) == 1
+
+
+def test_what_still_runs_at_the_end_of_the_drain_ends_with_an_honest_error() -> None:
+    upstream = Scripted(A, LONG)
+    gate = dispatcher(upstream)
+    first, second = (iter(gate.dispatch(asking(stream=True), None)) for _ in range(2))
+    assert next(first) == next(second) == A
+    gate.drain(0.02)
+    for running in (first, second):
+        with gevent.Timeout(1), pytest.raises(ShuttingDown) as raised:
+            next(running)
+        assert raised.value.message == "The gateway is shutting down and had to cut this answer. Ask again."
+    settle()
+    assert upstream.ended == 2
+
+
+def test_an_unknown_model_asks_nobody() -> None:
+    upstream = Scripted(END, models=["other"])
+    with pytest.raises(ModelNotFound):
+        dispatcher(upstream).dispatch(asking(), None)
+    assert upstream.asked == []
+
+
+def admitted(*, honours: frozenset[str] | None = frozenset(), effort: str | None = None, **options: object) -> Any:
+    return admit(asking(reasoning_effort=effort, options=options), Scripted(honours=honours))
+
+
+@pytest.mark.parametrize(
+    ("options", "ignored"),
+    [
+        ({}, ()),
+        ({"temperature": 0, "seed": 1, "new": None}, ("temperature", "seed", "new")),
+        ({"top_logprobs": 0, "user": "", "metadata": {}}, ("top_logprobs", "user", "metadata")),
+        ({"store": True, "parallel_tool_calls": True}, ("store",)),
+        ({"modalities": ["text"], "logprobs": False, "n": 1, "store": False, "parallel_tool_calls": False}, ()),
+        ({"stop": [], "tools": [], "functions": [], "tool_choice": "auto", "function_call": "none"}, ()),
+        ({"response_format": {"type": "text"}, "tool_choice": "none"}, ()),
+    ],
+)
+def test_what_has_no_effect_is_named_and_what_asks_for_nothing_is_not(
+    options: dict[str, object], ignored: tuple[str, ...]
+) -> None:
+    assert admitted(**options) == ignored
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stop", "a"),
+        ("stop", ["a"]),
+        ("max_tokens", 1),
+        ("max_completion_tokens", 1),
+        ("tools", [{"type": "function"}]),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function"}),
+        ("functions", [{"name": "f"}]),
+        ("function_call", {"name": "f"}),
+        ("response_format", {"type": "json_object"}),
+        ("response_format", {"type": "text", "strict": True}),
+        ("n", 2),
+    ],
+)
+def test_what_shapes_the_answer_is_not_ignored(name: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        admitted(**{"temperature": 0, name: value})
+    assert (raised.value.code, raised.value.param) == ("unsupported_parameter", name)
+
+
+def test_what_the_upstream_honours_is_neither_refused_nor_named() -> None:
+    honours = frozenset({"stop", "temperature", "reasoning_effort"})
+    assert admitted(honours=honours, effort="low", stop="a", temperature=0, seed=1) == ("seed",)
+    assert admitted(honours=None, effort="low", stop="a", max_tokens=3, seed=1) == ()
+
+
+def test_several_choices_are_refused_whatever_the_upstream_honours() -> None:
+    with pytest.raises(InvalidRequest):
+        admitted(honours=None, n=2)
+
+
+def test_an_effort_without_effect_is_named() -> None:
+    assert admitted(effort="low", seed=1) == ("seed", "reasoning_effort")
+
+
+def test_further_fields_of_messages_are_named_once() -> None:
+    turns = (
+        Message("user", (Text("a"),), extra={"name": "Ada", "weight": 1}),
+        Message("assistant", (Text("b"),), extra={"name": "Bot"}),
+    )
+    request = ChatRequest("model-1", turns, options={"seed": 1})
+    assert admit(request, Scripted()) == ("seed", "messages.name", "messages.weight")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_usage_that_the_upstream_reports_is_not_counted_again(stream: bool) -> None:
+    reported: list[Event] = [ReasoningDelta("b"), Usage(1, 2), *END]
+    assert list(answer(A, reported, stream=stream, include_usage=stream)) == [A, reported]
+
+
+def test_what_dispatch_raises_is_a_gateway_error_even_for_a_bug() -> None:
+    with pytest.raises(GatewayError) as raised:
+        answer(RuntimeError("secret"))
+    assert raised.value.body()["error"]["code"] == "internal_error"
+    assert "secret" not in raised.value.message

@@ -1,0 +1,143 @@
+"""Settings come from an environment, or the start stops with one line."""
+
+import dataclasses
+
+import pytest
+
+from gpt_oss_proxy.settings import EFFORTS, Settings, SettingsError
+
+
+def read(**environ: str) -> Settings:
+    return Settings.from_environ(environ)
+
+
+def test_the_customers_names_and_defaults() -> None:
+    settings = read()
+    assert settings == Settings()
+    assert (settings.base_url, settings.default_model) == ("https://api.gpt-oss.com", "gpt-oss-120b")
+    assert (settings.request_timeout_seconds, settings.reasoning_effort_default) == (30, "high")
+    assert settings.vercel_minimal_api_url == "https://minimal-chatbot.vercel.app/api/chat"
+    assert (settings.vercel_session_prefix, settings.port) == ("", 3000)
+
+
+def test_the_contracts_limits() -> None:
+    settings = read()
+    assert (settings.connect_timeout_seconds, settings.total_timeout_seconds) == (5, 600)
+    assert (settings.keepalive_seconds, settings.max_body_bytes) == (15, 32 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("BASE_URL", "http://localhost:8080/", "http://localhost:8080"),
+        ("BASE_URL", " https://a.example/x ", "https://a.example/x"),
+        ("BASE_URL", "http://[::1]:9", "http://[::1]:9"),
+        ("DEFAULT_MODEL", "org/model:7b", "org/model:7b"),
+        ("REQUEST_TIMEOUT_SECONDS", "0.1", 0.1),
+        ("REQUEST_TIMEOUT_SECONDS", "1e3", 1000.0),
+        ("REQUEST_TIMEOUT_SECONDS", "3600", 3600.0),
+        ("REASONING_EFFORT_DEFAULT", "none", "none"),
+        ("VERCEL_SESSION_PREFIX", "team-", "team-"),
+        ("PORT", "65535", 65535),
+        ("PORT", "0080", 80),
+        ("OPENAI_BASE_URL", "http://localhost:11434/v1/", "http://localhost:11434/v1"),
+        ("OPENAI_MODELS", "a, org/b ,, a", ("a", "org/b")),
+        ("OPENAI_MODELS", " , ", ()),
+        ("CHATKIT_DIALECT", "published", "published"),
+        ("DEMONSTRATION", "Ein Modell für Übungen", "Ein Modell für Übungen"),
+    ],
+)
+def test_a_variable_becomes_its_value(name: str, text: str, value: object) -> None:
+    assert getattr(read(**{name: text}), name.lower()) == value
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_variable_counts_as_not_set(field: "dataclasses.Field[object]", text: str) -> None:
+    assert read(**{field.name.upper(): text}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            ("BASE_URL", text)
+            for text in (
+                "api.example.com",
+                "ftp://a.example",
+                "http://",
+                "http://:80",
+                "http://a b",
+                "http://a\nb",
+                "http://a.example/?x=1",
+                "http://a.example/#x",
+                "http://a:port",
+                "http://a:65536",
+                "http://[::1",
+                "http://bücher.example",
+                "http://a.example/ü",
+            )
+        ),
+        ("VERCEL_MINIMAL_API_URL", "/api/chat"),
+        ("OPENAI_BASE_URL", "localhost:1"),
+        ("DEFAULT_MODEL", "ü"),
+        ("DEFAULT_MODEL", "a\nb"),
+        *(
+            ("REQUEST_TIMEOUT_SECONDS", text)
+            for text in ("soon", "0", "0.09", "3601", "-1", "nan", "inf", "1e999", "30s", "1,5")
+        ),
+        *(("PORT", text) for text in ("0", "65536", "-1", "+1", "3000.0", "0x10", "3_000", "٣", "9" * 5000)),
+        ("REASONING_EFFORT_DEFAULT", "HIGH"),
+        ("CHATKIT_DIALECT", "new"),
+        ("AI_SDK_IMAGE_FORMAT", "file"),
+        ("AI_SDK_MESSAGE_FORMAT", "text"),
+        ("OPENAI_MODELS", "a,ü"),
+        ("MAX_BODY_BYTES", "1023"),
+        ("MAX_EVENT_BYTES", "16M"),
+        ("WEB_CONCURRENCY", "auto"),
+        ("GRACEFUL_TIMEOUT_SECONDS", "0.5"),
+    ],
+)
+def test_an_unusable_value_is_one_line_with_its_name_and_what_is_allowed(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(**{name: text})
+    field = next(field for field in dataclasses.fields(Settings) if field.name == name.lower())
+    line = str(raised.value)
+    assert line == f"{name} holds {text[:100]!r}; allowed: {field.metadata['kind'].allowed}"
+    assert line.isprintable()
+
+
+def test_what_is_allowed_is_told_in_words() -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(REASONING_EFFORT_DEFAULT="much")
+    assert str(raised.value) == (
+        "REASONING_EFFORT_DEFAULT holds 'much'; allowed: one of none, minimal, low, medium, high, xhigh"
+    )
+    with pytest.raises(SettingsError) as raised:
+        read(PORT="http")
+    assert str(raised.value) == "PORT holds 'http'; allowed: a whole number from 1 to 65535"
+
+
+def test_a_secret_is_not_told() -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(OPENAI_API_KEY="sk-sécret")
+    assert str(raised.value) == "OPENAI_API_KEY holds something else; allowed: text of visible ASCII characters"
+
+
+def test_what_is_not_ours_is_not_read() -> None:
+    assert read(PATH="/bin", base_url="http://a.example", Port="1") == Settings()
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
+def test_every_default_is_a_value_that_its_variable_allows(field: "dataclasses.Field[object]") -> None:
+    default = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
+    assert getattr(read(**{field.name.upper(): default}), field.name) == field.default
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_the_efforts_are_the_contracts() -> None:
+    assert EFFORTS == ("none", "minimal", "low", "medium", "high", "xhigh")

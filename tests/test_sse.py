@@ -1,0 +1,148 @@
+"""Lines and events, wherever their bytes are cut."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt_oss_proxy import sse
+from gpt_oss_proxy.errors import UpstreamTooLarge
+
+BIG = 1_000_000
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def events_of(pieces: list[bytes], max_bytes: int = BIG) -> list[bytes]:
+    decoder = sse.Decoder(max_bytes)
+    return [event for piece in pieces for event in decoder.feed(piece)]
+
+
+def lines_of(pieces: list[bytes]) -> list[bytes]:
+    decoder = sse.LineDecoder(BIG)
+    lines = [line for piece in pieces for line in decoder.feed(piece)]
+    return [*lines, decoder.close()]
+
+
+def reference(body: bytes) -> list[bytes]:
+    """The rules of WHATWG HTML 9.2.6, in the order in which they stand there, over the whole body at once."""
+    events, buffer = [], b""
+    for line in re.split(rb"\r\n|\r|\n", body.removeprefix(b"\xef\xbb\xbf"))[:-1]:
+        if line == b"":
+            if buffer:
+                events.append(buffer.removesuffix(b"\n"))
+            buffer = b""
+        elif not line.startswith(b":"):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                buffer += value.removeprefix(b" ") + b"\n"
+    return events
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        (b"data: a\n\n", [b"a"]),
+        (b"data:a\n\n", [b"a"]),
+        (b"data:  a \n\n", [b" a "]),
+        (b"data: a\ndata: b\n\n", [b"a\nb"]),
+        (b"data\n\ndata\ndata\n\ndata:", [b"", b"\n"]),  # the standard's own example
+        (b": ping\n\ndata: a\n\n", [b"a"]),
+        (b": ping\ndata: a\n\n", [b"a"]),
+        (b"event: x\nid: 7\nretry: 3\ndata: a\n\n", [b"a"]),
+        (b"database: a\n\nDATA: b\n\n data: c\n\n", []),
+        (b"data: [DONE]\n\n", [b"[DONE]"]),
+        (b"\xef\xbb\xbfdata: a\n\n", [b"a"]),
+        (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []),
+        (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [b"a"]),
+        ("data: a\u2028b\u2029c\x85d\x0be\x0cf\n\n".encode(), ["a\u2028b\u2029c\x85d\x0be\x0cf".encode()]),
+        (b"data: a\x00b\n\n", [b"a\x00b"]),
+        (b"data: \xff\xfe\n\n", [b"\xff\xfe"]),
+        (b"data: a\r\rdata: b\r\n\r\ndata: c\n\n", [b"a", b"b", b"c"]),
+        (b"data: a\r\n\n", [b"a"]),
+        (b"\n\n\n", []),
+        (b"data: a\n", []),
+        (b"data: a", []),
+        (b"", []),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
+def test_events_are_read_wherever_they_are_cut(body: bytes, events: list[bytes], size: int) -> None:
+    assert events_of(cut(body, size)) == events
+    assert reference(body) == events
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+@pytest.mark.parametrize("position", range(20))
+def test_any_line_end_may_be_cut_in_two(end: bytes, position: int) -> None:
+    body = end.join([b"data: a", b"data: b", b"", b"data: c", b"", b""])
+    assert events_of([body[:position], b"", body[position:]]) == [b"a\nb", b"c"]
+
+
+def test_an_event_comes_with_the_bytes_that_complete_it() -> None:
+    decoder = sse.Decoder(BIG)
+    pieces = [b"data: a", b"\n", b"\ndata: b\n\nda", b"", b"ta: c\r", b"\r", b"\n"]
+    assert [decoder.feed(piece) for piece in pieces] == [[], [], [b"a", b"b"], [], [], [b"c"], []]
+
+
+pieces_of_a_stream = st.lists(
+    st.sampled_from([b"data: ", b"data", b"data:", b":", b" ", b"a", b"\n", b"\r", b"\r\n", b"\xef\xbb\xbf", b"event"])
+    | st.binary(max_size=4)
+)
+
+
+@given(pieces_of_a_stream)
+def test_cutting_never_matters_and_the_standard_is_met(pieces: list[bytes]) -> None:
+    body = b"".join(pieces)
+    assert events_of(pieces) == events_of(cut(body, 1)) == events_of([body]) == reference(body)
+
+
+@given(pieces_of_a_stream)
+def test_lines_are_what_a_regular_expression_would_split(pieces: list[bytes]) -> None:
+    body = b"".join(pieces)
+    assert lines_of(pieces) == lines_of(cut(body, 1)) == re.split(rb"\r\n|\r|\n", body)
+
+
+@given(st.binary().filter(lambda data: b"\n" not in data and b"\r" not in data))
+def test_what_is_encoded_is_decoded(data: bytes) -> None:
+    assert events_of([sse.encode(data)]) == [data]
+
+
+def test_the_bytes_of_an_event_are_exact() -> None:
+    assert sse.encode(b'{"a":1}') == b'data: {"a":1}\n\n'
+    assert sse.encode(b"[DONE]") == sse.DONE
+
+
+def test_a_last_line_without_an_end_is_kept_for_the_close() -> None:
+    decoder = sse.LineDecoder(BIG)
+    assert decoder.feed(b"a\nb") == [b"a"]
+    assert decoder.close() == b"b"
+    assert decoder.close() == b""
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_line_may_be_as_long_as_the_limit_and_no_longer(size: int) -> None:
+    assert events_of(cut(b"data: " + b"a" * 10 + b"\n\n", size), max_bytes=16) == [b"a" * 10]
+    with pytest.raises(UpstreamTooLarge):
+        events_of(cut(b"data: " + b"a" * 11 + b"\n\n", size), max_bytes=16)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("line", [b"data: aa\n", b"data\n", b"data:\n"])
+def test_an_event_of_many_lines_is_bounded_too(line: bytes, size: int) -> None:
+    with pytest.raises(UpstreamTooLarge):
+        events_of(cut(line * 40, size), max_bytes=30)
+
+
+def test_a_line_that_never_ends_is_refused_while_it_comes() -> None:
+    decoder = sse.Decoder(100)
+    assert [decoder.feed(b"x" * 10) for _ in range(10)] == [[]] * 10
+    with pytest.raises(UpstreamTooLarge):
+        decoder.feed(b"x")
+
+
+def test_many_events_together_may_be_larger_than_the_limit_of_one() -> None:
+    assert events_of([b"data: aa\n\n" * 100], max_bytes=16) == [b"aa"] * 100

@@ -1,0 +1,107 @@
+"""gunicorn's worker with our manners. What it does under gunicorn is in tests/live."""
+
+import json
+import logging
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders
+from gunicorn.workers.base import Worker as BaseWorker
+from gunicorn.workers.base_async import AsyncWorker
+
+from gpt_oss_proxy.worker import Worker
+
+
+class Drained:
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def drain(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+@pytest.fixture
+def worker() -> Worker:
+    """A worker that no arbiter has started."""
+    worker = Worker.__new__(Worker)
+    worker.log = logging.getLogger("tests.worker")
+    worker.alive = True
+    worker.cfg = SimpleNamespace(graceful_timeout=30)
+    worker.wsgi = SimpleNamespace(dispatcher=Drained())
+    return worker
+
+
+def answer(worker: Worker, error: BaseException) -> tuple[str, dict[str, str], Any]:
+    ours, clients = socket.socketpair()
+    with ours, clients:
+        worker.handle_error(None, ours, ("127.0.0.1", 1), error)
+        ours.close()
+        head, body = clients.makefile("rb").read().split(b"\r\n\r\n", 1)
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert headers.pop("Content-Length") == str(len(body))
+    return status, headers, json.loads(body)
+
+
+@pytest.mark.parametrize("error", [InvalidRequestLine("<script>"), LimitRequestHeaders("limit")])
+def test_what_is_not_http_is_answered_in_openais_shape(worker: Worker, error: Exception) -> None:
+    assert answer(worker, error) == (
+        "HTTP/1.1 400 Bad Request",
+        {"Connection": "close", "Content-Type": "application/json"},
+        {
+            "error": {
+                "message": "This is not a valid HTTP/1.1 request.",
+                "type": "invalid_request_error",
+                "param": None,
+                "code": "invalid_http",
+            }
+        },
+    )
+
+
+def test_anything_else_is_an_internal_error_whose_details_only_the_log_has(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, headers, body = answer(worker, ValueError("secret"))
+    assert (status, headers["Content-Type"]) == ("HTTP/1.1 500 Internal Server Error", "application/json")
+    assert body["error"]["code"] == "internal_error"
+    assert "secret" not in json.dumps(body)
+    assert "secret" in caplog.text
+
+
+def test_a_client_that_is_gone_is_not_answered(worker: Worker) -> None:
+    ours, clients = socket.socketpair()
+    clients.close()
+    with ours:
+        worker.handle_error(None, ours, None, InvalidRequestLine("x"))
+
+
+@pytest.mark.parametrize(("graceful_seconds", "drain_seconds"), [(30, 28), (2, 0), (1, 0)])
+def test_at_term_answers_may_finish_until_shortly_before_gunicorn_would_cut_them(
+    worker: Worker, graceful_seconds: int, drain_seconds: float
+) -> None:
+    worker.cfg.graceful_timeout = graceful_seconds
+    worker.handle_exit(15, None)
+    assert worker.wsgi.dispatcher.seconds == [drain_seconds]
+    assert worker.alive is False
+
+
+def test_a_connection_begins_even_while_its_listener_is_closed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[Any] = []
+    monkeypatch.setattr("gunicorn.workers.ggevent.GeventWorker.patch", lambda worker: None)
+    monkeypatch.setattr(AsyncWorker, "handle", lambda worker, listener, *_: names.append(listener.getsockname()))
+    listener = socket.create_server(("127.0.0.1", 0))
+    name = listener.getsockname()
+    worker.sockets = [listener]
+    worker.patch()
+    listener.close()
+    ours, clients = socket.socketpair()
+    with ours, clients:
+        worker.handle(listener, ours, name)
+    assert names == [name]
+
+
+def test_it_is_gunicorns_worker() -> None:
+    assert issubclass(Worker, BaseWorker)

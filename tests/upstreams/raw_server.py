@@ -1,0 +1,101 @@
+"""A server on loopback that answers with exactly the bytes, breaks and silences that a test wants."""
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+
+Step = bytes | Callable[[socket.socket], None]
+Answer = Sequence[Step]
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+def close(connection: socket.socket) -> None:
+    """End the connection in order."""
+    connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+def reset(connection: socket.socket) -> None:
+    """End the connection with a TCP reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())  # close() would wait for the file that reads from it
+
+
+def chunk(data: bytes) -> bytes:
+    """Return one chunk; b'' is the last one."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def with_length(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
+    """Return a whole answer."""
+    lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+class RawServer:
+    """Gives its answers in order, the last one again and again. `heads` are the requests' head lines.
+
+    With `listens` False it answers at once, whatever it is asked.
+    """
+
+    def __init__(self, *answers: Answer, listens: bool = True) -> None:
+        self._answers = list(answers)
+        self._listens = listens
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.heads: list[list[str]] = []
+        self.bodies: list[bytes] = []
+        self.connections = 0
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stop(self) -> None:
+        """Close everything."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            connection.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection.makefile("rb") as requests:
+                while not self._listens or (head := _head(requests)):
+                    if self._listens:
+                        length = next(
+                            (int(line[16:]) for line in head if line.lower().startswith("content-length: ")), 0
+                        )
+                        self.heads.append(head)
+                        self.bodies.append(requests.read(length))
+                    self._answer(connection)
+        except (OSError, ValueError):
+            pass  # the client has gone, or the test is over
+
+    def _answer(self, connection: socket.socket) -> None:
+        for step in self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]:
+            if isinstance(step, bytes):
+                connection.sendall(step)
+            else:
+                step(connection)
+
+
+def _head(requests: object) -> list[str]:
+    lines = iter(requests.readline, b"\r\n")  # type: ignore[attr-defined]
+    head = []
+    for line in lines:
+        if not line:
+            return []
+        head.append(line.decode().rstrip("\r\n"))
+    return head

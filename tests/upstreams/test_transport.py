@@ -1,0 +1,495 @@
+"""HTTP towards upstreams, over real sockets where it matters: each way to fail becomes the error of its phase."""
+
+import gzip
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import responses
+
+from gpt_oss_proxy.errors import (
+    GatewayError,
+    ModelNotFound,
+    RateLimited,
+    UpstreamConnectionError,
+    UpstreamConnectTimeout,
+    UpstreamFailed,
+    UpstreamIncomplete,
+    UpstreamProtocolError,
+    UpstreamRejected,
+    UpstreamTooLarge,
+    UpstreamUnavailable,
+    UpstreamUnreachable,
+)
+from gpt_oss_proxy.upstreams.transport import (
+    HTTPStatusError,
+    Transport,
+    error_from_status,
+    model_not_found,
+    read_blocks,
+)
+from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, Answer, RawServer, chunk, close, reset, with_length
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    transport = Transport(connect_timeout_seconds=5)
+    yield transport
+    transport._session.close()
+
+
+class Servers:
+    def __init__(self) -> None:
+        self._started: list[RawServer] = []
+
+    def __call__(self, *answers: Answer, listens: bool = True) -> RawServer:
+        self._started.append(RawServer(*answers, listens=listens))
+        return self._started[-1]
+
+    def stop(self) -> None:
+        for server in self._started:
+            server.stop()
+
+
+@pytest.fixture
+def serve() -> Iterator[Servers]:
+    servers = Servers()
+    yield servers
+    servers.stop()
+
+
+def ask(transport: Transport, url: str) -> bytes:
+    with transport.send("POST", f"{url}/say", headers={"X-Mine": "1"}, body=b"hello") as response:
+        return b"".join(read_blocks(response))
+
+
+def refusal(transport: Transport, url: str) -> type[Exception]:
+    with pytest.raises((GatewayError, HTTPStatusError)) as raised:
+        ask(transport, url)
+    return raised.type
+
+
+# Connecting
+
+
+def test_a_refused_connection_is_unreachable(transport):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    assert refusal(transport, url) is UpstreamUnreachable
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")])
+def test_a_name_that_cannot_be_resolved_is_unreachable(transport, monkeypatch, error):
+    def fail(*args: object, **rest: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    assert refusal(transport, "http://upstream.example") is UpstreamUnreachable
+
+
+def test_a_server_without_tls_behind_an_https_url_is_unreachable(transport, serve):
+    server = serve([b"HTTP/1.1 400 Bad Request\r\n\r\n", close], listens=False)
+    assert refusal(transport, server.url.replace("http:", "https:")) is UpstreamUnreachable
+
+
+def test_a_connection_that_times_out_in_tcp_is_a_connect_timeout(transport, monkeypatch):
+    def time_out(*args: object, **rest: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(socket.socket, "connect", time_out)
+    assert refusal(transport, "http://127.0.0.1:9") is UpstreamConnectTimeout
+
+
+# Before the answer's head is there
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ([reset], UpstreamConnectionError),
+        ([close], UpstreamConnectionError),
+        ([b"HTTP/1.1 200 OK\r\nContent-", reset], UpstreamConnectionError),
+        ([b"HELLO\r\n\r\n", close], UpstreamProtocolError),
+        ([b"HTTP/1.1 abc\r\n\r\n", close], UpstreamProtocolError),
+        ([b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000, close], UpstreamProtocolError),
+        ([b"HTTP/1.1 200 OK\r\n" + b"A: x\r\n" * 200 + b"\r\n", close], UpstreamProtocolError),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, close], UpstreamProtocolError),
+    ],
+    ids=["reset", "closed", "reset in the head", "no HTTP", "no status", "long line", "many headers", "100 for ever"],
+)
+def test_what_happens_before_the_head_is_a_broken_connection_or_no_http(transport, serve, answer, error):
+    assert refusal(transport, serve(answer).url) is error
+
+
+def test_an_interim_answer_is_passed_over(transport, serve):
+    server = serve([b"HTTP/1.1 100 Continue\r\n\r\n", with_length(b"Hi")])
+    assert ask(transport, server.url) == b"Hi"
+
+
+def test_an_error_of_the_system_before_the_head_is_a_broken_connection(transport):
+    with responses.RequestsMock() as upstream:
+        upstream.post("http://upstream.example/say", body=OSError("no buffer space"))
+        assert refusal(transport, "http://upstream.example") is UpstreamConnectionError
+
+
+def test_what_requests_refuses_to_send_or_read_is_a_protocol_error(transport):
+    with pytest.raises(UpstreamProtocolError):
+        transport.send("GET", "http://upstream.example", headers={"A": "two\nlines"}, body=None)
+
+
+# What is sent
+
+
+def test_exactly_our_headers_go_out(transport, serve):
+    server = serve([with_length(b"Hi")])
+    ask(transport, server.url)
+    assert server.bodies == [b"hello"]
+    assert (server.heads[0][0], sorted(server.heads[0][1:])) == (
+        "POST /say HTTP/1.1",
+        [
+            "Accept-Encoding: identity",
+            "Content-Length: 5",
+            "Host: " + server.url.removeprefix("http://"),
+            "User-Agent: gpt-oss-proxy",
+            "X-Mine: 1",
+        ],
+    )
+
+
+def test_the_environment_neither_diverts_nor_adds_credentials(transport, serve, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("default login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    server = serve([with_length(b"Hi")])
+    assert ask(transport, server.url) == b"Hi"
+    assert not [line for line in server.heads[0] if line.lower().startswith(("authorization", "proxy"))]
+
+
+def test_cookies_are_not_kept_from_one_request_to_the_next(transport, serve):
+    server = serve([with_length(b"Hi", b"Set-Cookie: user_id=1; Path=/")])
+    ask(transport, server.url)
+    ask(transport, server.url)
+    assert [line for head in server.heads for line in head if line.lower().startswith("cookie")] == []
+
+
+@pytest.mark.parametrize("status", [b"301 Moved", b"302 Found", b"307 Temporary Redirect", b"308 Permanent Redirect"])
+def test_a_redirect_is_not_followed(transport, serve, status):
+    server = serve([with_length(b"", b"Location: /elsewhere", status=status)])
+    with pytest.raises(HTTPStatusError) as refused:
+        ask(transport, server.url)
+    assert (refused.value.status, len(server.heads)) == (int(status[:3]), 1)
+    assert type(error_from_status(refused.value)) is UpstreamFailed
+
+
+# The body
+
+
+@pytest.mark.parametrize("frame", [bytes, chunk], ids=["until close", "chunked"])
+def test_each_part_of_a_body_comes_at_once(transport, serve, frame):
+    seen = threading.Semaphore(0)
+    head = UNTIL_CLOSE if frame is bytes else CHUNKED + b"\r\n"
+    last = b"" if frame is bytes else chunk(b"")
+
+    def wait(_connection: socket.socket) -> None:
+        assert seen.acquire(timeout=5)
+
+    server = serve([head, frame(b"one"), wait, frame(b"two"), wait, frame(b"three"), last, close])
+    with transport.send("GET", server.url, headers={}, body=None) as response:
+        got = []
+        for block in read_blocks(response):
+            got.append(block)
+            seen.release()
+    assert got == [b"one", b"two", b"three"]
+
+
+TEXT = b"data: hello\n\n" * 1000
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"x-gzip"])
+def test_a_compressed_body_is_decompressed(transport, serve, coding):
+    server = serve([with_length(gzip.compress(TEXT), b"Content-Encoding: " + coding)])
+    assert ask(transport, server.url) == TEXT
+
+
+def test_a_compressed_body_is_decompressed_as_it_comes_and_in_pieces_of_limited_size(transport, serve):
+    bomb = gzip.compress(bytes(10_000_000))
+    server = serve([CHUNKED + b"Content-Encoding: gzip\r\n\r\n" + chunk(bomb) + chunk(b"")])
+    with transport.send("GET", server.url, headers={}, body=None) as response:
+        sizes = [len(block) for block in read_blocks(response)]
+    assert (sum(sizes), max(sizes)) == (10_000_000, 65536)
+
+
+@pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(TEXT)[:10] + b"\xff" * 20])
+def test_a_badly_compressed_body_is_a_protocol_error(transport, serve, body):
+    server = serve([with_length(body, b"Content-Encoding: gzip")])
+    assert refusal(transport, server.url) is UpstreamProtocolError
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [CHUNKED + b"\r\n" + chunk(b"Hi"), reset],
+        [CHUNKED + b"\r\n" + chunk(b"Hi"), close],
+        [CHUNKED + b"\r\n" + b"10\r\nHi", close],
+        [CHUNKED + b"\r\n" + chunk(b"Hi") + b"no size\r\n", close],
+        [with_length(b"Hi there")[:-3], close],
+        [UNTIL_CLOSE + b"Hi", reset],
+    ],
+    ids=["chunks, reset", "chunks, closed", "in a chunk", "no chunk", "short", "until close, reset"],
+)
+def test_a_body_that_breaks_is_incomplete(transport, serve, answer):
+    assert refusal(transport, serve(answer).url) is UpstreamIncomplete
+
+
+# The pool
+
+
+def test_a_connection_whose_answer_was_read_to_its_end_is_used_again(transport, serve):
+    server = serve([CHUNKED + b"\r\n" + chunk(b"Hi") + chunk(b"")])
+    assert [ask(transport, server.url) for _ in range(3)] == [b"Hi"] * 3
+    assert server.connections == 1
+
+
+def test_a_connection_whose_answer_was_not_read_to_its_end_is_closed(transport, serve):
+    gone = threading.Event()
+
+    def wait_for_close(connection: socket.socket) -> None:
+        connection.settimeout(5)
+        if not connection.recv(1):
+            gone.set()
+
+    server = serve([CHUNKED + b"\r\n" + chunk(b"Hi"), wait_for_close], [with_length(b"Ho")])
+    with transport.send("GET", server.url, headers={}, body=None) as response:
+        assert next(read_blocks(response)) == b"Hi"
+    assert gone.wait(5)
+    assert ask(transport, server.url) == b"Ho"
+    assert server.connections == 2
+
+
+def test_a_refusal_leaves_its_connection_in_the_pool(transport, serve):
+    server = serve([with_length(b"no", status=b"429 Too Many Requests")], [with_length(b"Hi")])
+    assert refusal(transport, server.url) is HTTPStatusError
+    assert (ask(transport, server.url), server.connections) == (b"Hi", 1)
+
+
+# Statuses
+
+SERVER_FAILED = UpstreamFailed.message
+REJECTED = UpstreamRejected.message
+LIMITED = RateLimited.message
+CREDENTIALS = "The model's server refused the gateway's own credentials. Tell the gateway's operator."
+PAGE = "<!doctype html><title>Bad gateway at upstream.example</title>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "code", "message"),
+    [
+        (400, "No user message", UpstreamRejected, "upstream_rejected", REJECTED + " It said: No user message"),
+        (400, PAGE, UpstreamRejected, "upstream_rejected", REJECTED),
+        (400, {"error": {"message": "Too long", "code": "context_length_exceeded"}},
+         UpstreamRejected, "context_length_exceeded", REJECTED + " It said: Too long"),
+        (413, "", UpstreamRejected, "upstream_rejected", REJECTED),
+        (422, {"detail": [{"loc": ["body"], "msg": "bad"}]}, UpstreamRejected, "upstream_rejected",
+         REJECTED + ' It said: [{"loc": ["body"], "msg": "bad"}]'),
+        (401, "Wrong key sk-12345", UpstreamFailed, "upstream_error", CREDENTIALS),
+        (403, "", UpstreamFailed, "upstream_error", CREDENTIALS),
+        (404, "nothing here", UpstreamFailed, "upstream_error", SERVER_FAILED),
+        (429, {"error": "scripted"}, RateLimited, "upstream_rate_limited", LIMITED + " It said: scripted"),
+        (429, {"detail": "scripted"}, RateLimited, "upstream_rate_limited", LIMITED + " It said: scripted"),
+        (500, "Internal Server Error", UpstreamFailed, "upstream_error", SERVER_FAILED),
+        (502, PAGE, UpstreamFailed, "upstream_error", SERVER_FAILED),
+        (503, PAGE, UpstreamUnavailable, "upstream_unavailable", UpstreamUnavailable.message),
+        (504, PAGE, UpstreamFailed, "upstream_error", SERVER_FAILED),
+        (304, "", UpstreamFailed, "upstream_error", SERVER_FAILED),
+        (201, "x", UpstreamProtocolError, "upstream_protocol_error", UpstreamProtocolError.message),
+        (204, "", UpstreamProtocolError, "upstream_protocol_error", UpstreamProtocolError.message),
+        (206, "x", UpstreamProtocolError, "upstream_protocol_error", UpstreamProtocolError.message),
+    ],
+)  # fmt: skip
+def test_each_status_is_an_error_of_ours(transport, status, body, error, code, message):
+    with responses.RequestsMock() as upstream:
+        text = body if isinstance(body, str) else json.dumps(body)
+        upstream.post("http://upstream.example/say", status=status, body=text)
+        with pytest.raises(HTTPStatusError) as refused:
+            ask(transport, "http://upstream.example")
+    found = error_from_status(refused.value)
+    assert (type(found), found.code, found.message, found.param) == (error, code, message, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "text", "code"),
+    [
+        (b"", "", ""),
+        (b"plain", "plain", ""),
+        (b"caf\xe9", "caf\ufffd", ""),
+        (b'"quoted"', "quoted", ""),
+        (b"7", "", ""),
+        (b"[1]", "", ""),
+        (b"null", "", ""),
+        (b"{}", "", ""),
+        (b'{"error":null}', "", ""),
+        (b'{"error":"boom"}', "boom", ""),
+        (b'{"message":"boom","code":"x"}', "boom", "x"),
+        (b'{"error":{"message":"boom","code":7}}', "boom", ""),
+        (b'{"error":{"message":"","detail":"boom"}}', "boom", ""),
+        (b'{"error":{"message":{"a":1}}}', '{"a": 1}', ""),
+        (b'{"error":["boom"]}', "", ""),
+        (b'{"error":{"code":' + b"[" * 900 + b"]" * 900 + b"}}", "", ""),
+        (b"x" * 200_000, "x" * 65536, ""),
+    ],
+)
+def test_an_error_s_text_and_code_are_read_where_servers_put_them(transport, body, text, code):
+    with responses.RequestsMock() as upstream:
+        upstream.post("http://upstream.example/say", status=500, body=body)
+        with pytest.raises(HTTPStatusError) as refused:
+            ask(transport, "http://upstream.example")
+    assert (refused.value.status, refused.value.text, refused.value.code) == (500, text, code)
+
+
+@pytest.mark.parametrize("depth", [500, 900, 930, 950, 960, 970, 980, 990, 1000, 100_000])
+def test_a_bottomless_error_body_is_still_the_error_of_its_status(transport, depth):
+    with responses.RequestsMock() as upstream:
+        body = b'{"error":{"message":' + b"[" * depth + b"]" * depth + b"}}"
+        upstream.post("http://upstream.example/say", status=400, body=body)
+        assert refusal(transport, "http://upstream.example") is HTTPStatusError
+
+
+def test_an_error_body_that_breaks_does_not_hide_the_status(transport, serve):
+    server = serve([b"HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\nToo lo", close])
+    with pytest.raises(HTTPStatusError) as refused:
+        ask(transport, server.url)
+    assert (refused.value.status, refused.value.text) == (400, "Too lo")
+
+
+DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed_on"),
+    [
+        ("7", "7"),
+        (DATE, DATE),
+        (None, "5"),
+        ("", "5"),
+        ("soon", "5"),
+        ("-1", "5"),
+        ("1.5", "5"),
+        ("²", "5"),
+        ("9" * 100, "5"),
+        (DATE + "x" * 100, "5"),
+    ],
+)
+@pytest.mark.parametrize(("status", "error"), [(429, RateLimited), (503, UpstreamUnavailable)])
+def test_a_retry_after_that_makes_sense_is_passed_on(transport, status, error, sent, passed_on):
+    with responses.RequestsMock() as upstream:
+        headers = {} if sent is None else {"Retry-After": sent}
+        upstream.post("http://upstream.example/say", status=status, headers=headers)
+        with pytest.raises(HTTPStatusError) as refused:
+            ask(transport, "http://upstream.example")
+    found = error_from_status(refused.value)
+    assert (type(found), found.retry_after) == (error, passed_on)
+
+
+def test_a_retry_after_on_two_lines_is_passed_on_as_one(transport, serve):
+    folded = b"Retry-After: Wed, 21 Oct\r\n 2026 07:28:00 GMT"
+    server = serve([with_length(b"", folded, status=b"429 Too Many Requests")])
+    with pytest.raises(HTTPStatusError) as refused:
+        ask(transport, server.url)
+    assert refused.value.retry_after == DATE
+
+
+@pytest.mark.parametrize(
+    ("said", "quoted"),
+    [
+        ("see https://10.0.0.7:8080/internal?key=1 for more", "see […] for more"),
+        ("at inference.internal.example:8443 and localhost:3000", "at […] and […]"),
+        ("key sk-proj-abcdef and Bearer abc.def", "key […] and […]"),
+        ("in /srv/app/main.py", "in […]"),
+        ("  a\n\tb  ", "a b"),
+        ("x" * 300, "x" * 200 + "…"),
+        ("\ud83d", "?"),
+    ],
+)
+def test_an_error_s_text_is_quoted_on_one_line_without_urls_hosts_paths_and_keys(said, quoted):
+    error = error_from_status(HTTPStatusError(400, said, "", None))
+    assert error.message == f"{REJECTED} It said: {quoted}"
+
+
+@pytest.mark.parametrize("said", ['Traceback (most recent call last):\n File "x"', "  <html>", ""])
+def test_a_traceback_or_a_page_is_not_quoted(said):
+    assert error_from_status(HTTPStatusError(400, said, "", None)).message == REJECTED
+
+
+def test_a_model_that_the_server_does_not_know_is_named():
+    error = model_not_found("gpt-9")
+    assert (type(error), error.param) == (ModelNotFound, "model")
+    assert error.message == "The model's server does not know 'gpt-9'. Ask for another model."
+
+
+def test_no_error_of_the_network_names_the_host(transport):
+    with pytest.raises(GatewayError) as raised:
+        ask(transport, "http://secret-host.invalid:1")
+    assert raised.value.message == UpstreamUnreachable.message
+
+
+# Fetching a small document
+
+
+def fetch(transport: Transport, url: str, max_bytes: int = 10) -> bytes:
+    return transport.fetch(url, headers={"A": "b"}, max_bytes=max_bytes, timeout_seconds=5)
+
+
+def test_fetch_returns_a_whole_body(transport, serve):
+    server = serve([CHUNKED + b"\r\n" + chunk(b"01234") + chunk(b"56789") + chunk(b"")])
+    assert fetch(transport, server.url) == b"0123456789"
+    assert (server.heads[0][0], "A: b" in server.heads[0]) == ("GET / HTTP/1.1", True)
+
+
+def test_fetch_refuses_a_body_above_its_limit(transport, serve):
+    server = serve([with_length(b"0123456789a")])
+    with pytest.raises(UpstreamTooLarge):
+        fetch(transport, server.url)
+
+
+def test_fetch_raises_our_error_for_a_status(transport, serve):
+    with pytest.raises(UpstreamUnavailable):
+        fetch(transport, serve([with_length(b"", status=b"503 Service Unavailable")]).url)
+
+
+# Limits of time, which need gevent's sockets
+
+
+def test_time_limits_hold_over_gevent_s_sockets():
+    """One process of its own: gevent's patches would change all other tests of this one."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.upstreams.time_limits"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ran.stderr == ""
+    assert json.loads(ran.stdout) == {
+        "connect: nobody accepts": "UpstreamConnectTimeout",
+        "connect: name look-up hangs": "UpstreamConnectTimeout",
+        "connect: TLS hangs": "UpstreamConnectTimeout",
+        "fetch: no answer": "UpstreamFirstEventTimeout",
+        "fetch: trickling body": "UpstreamFirstEventTimeout",
+        "a caller's own time limit": "Timeout",
+        "terminal event, then silence": "Hi Finish",
+        "last message done, then silence": "Hi Finish",
+        "last message done, then comments without end": "Hi Finish, closed",
+        "comments without end": "others run, closed",
+        "terminal event, then comments without end": "Hi Finish, closed",
+    }

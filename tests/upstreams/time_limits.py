@@ -1,0 +1,210 @@
+"""A program that tries the transport's limits of time over gevent's sockets, and prints what came of each."""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import contextlib  # noqa: E402
+import json  # noqa: E402
+import socket  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Mapping  # noqa: E402
+
+import gevent  # noqa: E402
+
+from gpt_oss_proxy import sse  # noqa: E402
+from gpt_oss_proxy.chat.events import Finish, TextDelta  # noqa: E402
+from gpt_oss_proxy.chat.request import ChatRequest  # noqa: E402
+from gpt_oss_proxy.errors import GatewayError  # noqa: E402
+from gpt_oss_proxy.upstreams import base  # noqa: E402
+from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream  # noqa: E402
+from gpt_oss_proxy.upstreams.chatkit import ChatKit  # noqa: E402
+from gpt_oss_proxy.upstreams.transport import Transport  # noqa: E402
+from tests.upstreams.decoding import ask, sse_bytes  # noqa: E402
+from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, RawServer, Step, chunk  # noqa: E402
+
+base._GRACE_SECONDS = 0.1
+TRANSPORT = Transport(connect_timeout_seconds=0.1)
+REQUEST = ask("Hi")
+
+
+class Said(Decoder):
+    """The first event is the text, the second the terminal one."""
+
+    def __init__(self) -> None:
+        super().__init__(sse.Decoder(1000))
+
+    def decode(self, record: bytes) -> None:
+        if record == b"END":
+            self.complete = self.ended = True
+        else:
+            self.say(record.decode())
+
+    def finish(self) -> None:
+        self.emit(Finish("stop"))
+
+
+class Echo(Upstream):
+    name = "echo"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(TRANSPORT)
+        self._url = url
+
+    def models(self) -> tuple[Model, ...]:
+        return ()
+
+    def build(self, request: ChatRequest) -> tuple[str, Mapping[str, str], bytes]:
+        return self._url, {}, b""
+
+    def decoder(self, headers: Mapping[str, str], request: ChatRequest) -> Decoder:
+        return Said()
+
+
+def chatkit(url: str) -> ChatKit:
+    return ChatKit(TRANSPORT, base_url=url, dialect="older", effort_default="low", max_event_bytes=1000)
+
+
+def told(upstream: Upstream) -> str:
+    events = [event for events in upstream.stream(REQUEST) for event in events]
+    return " ".join(event.text if isinstance(event, TextDelta) else type(event).__name__ for event in events)
+
+
+def outcome(action: Callable[[], object]) -> str:
+    try:
+        with gevent.Timeout(5):
+            return str(action())
+    except (GatewayError, gevent.Timeout) as error:
+        return type(error).__name__
+
+
+def send(url: str) -> object:
+    return TRANSPORT.send("GET", url, headers={}, body=None)
+
+
+def fetch(*answer: Step) -> object:
+    return TRANSPORT.fetch(RawServer(answer).url, headers={}, max_bytes=10**6, timeout_seconds=0.1)
+
+
+def hang(_connection: socket.socket) -> None:
+    gevent.sleep(20)
+
+
+def trickle(connection: socket.socket) -> None:
+    for _ in range(100):
+        connection.sendall(b"x")
+        gevent.sleep(0.01)
+
+
+# In another process, for only there it can send faster than this one reads.
+FLOODER = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+connection, _ = listener.accept()
+connection.recv(65536)
+connection.sendall(bytes.fromhex(sys.argv[1]))
+try:
+    while True:
+        connection.sendall(b": ping\\n\\n" * 100_000)
+except OSError:
+    print("closed", flush=True)
+"""
+
+
+class Flood:
+    """A server that answers with these bytes, and then with comments for ever."""
+
+    def __init__(self, answer: bytes) -> None:
+        command = [sys.executable, "-c", FLOODER, (UNTIL_CLOSE + answer).hex()]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.url = f"http://127.0.0.1:{self._line()}"
+
+    def end(self) -> str:
+        """Return what it says when its connection has been closed."""
+        try:
+            return self._line()
+        finally:
+            self._process.wait()
+
+    def _line(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+
+def nobody_accepts() -> object:
+    with socket.socket() as listener, contextlib.ExitStack() as fillers:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        return send(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+
+def name_lookup_hangs() -> object:
+    looked_up = socket.getaddrinfo
+    socket.getaddrinfo = lambda *args, **rest: gevent.sleep(20)
+    try:
+        return send("http://upstream.example")
+    finally:
+        socket.getaddrinfo = looked_up
+
+
+def tls_hangs() -> object:
+    return send(RawServer([hang]).url.replace("http:", "https:"))
+
+
+def own_limit() -> object:
+    with gevent.Timeout(0.02):
+        return fetch(hang)
+
+
+def endless_comments() -> str:
+    flood = Flood(b"")
+    call = gevent.spawn(told, Echo(flood.url))
+    for _ in range(20):
+        gevent.sleep(0.01)
+    call.kill()
+    return f"others run, {flood.end()}"
+
+
+def endless_after_done() -> str:
+    flood = Flood(DONE)
+    return f"{told(chatkit(flood.url))}, {flood.end()}"
+
+
+def endless_after_the_end() -> str:
+    flood = Flood(sse_bytes(b"data: Hi\n\n", b"data: END\n\n"))
+    return f"{told(Echo(flood.url))}, {flood.end()}"
+
+
+DONE = sse_bytes(
+    {"type": "thread.item.done", "item": {"id": "m", "type": "assistant_message", "content": [{"text": "Hi"}]}}
+)
+
+print(
+    json.dumps(
+        {
+            "connect: nobody accepts": outcome(nobody_accepts),
+            "connect: name look-up hangs": outcome(name_lookup_hangs),
+            "connect: TLS hangs": outcome(tls_hangs),
+            "fetch: no answer": outcome(lambda: fetch(hang)),
+            "fetch: trickling body": outcome(lambda: fetch(UNTIL_CLOSE, trickle)),
+            "a caller's own time limit": outcome(own_limit),
+            "terminal event, then silence": outcome(
+                lambda: told(
+                    Echo(RawServer([CHUNKED + b"\r\n", chunk(b"data: Hi\n\n"), chunk(b"data: END\n\n"), hang]).url)
+                )
+            ),
+            "last message done, then silence": outcome(
+                lambda: told(chatkit(RawServer([CHUNKED + b"\r\n", chunk(DONE), hang]).url))
+            ),
+            "last message done, then comments without end": outcome(endless_after_done),
+            "comments without end": outcome(endless_comments),
+            "terminal event, then comments without end": outcome(endless_after_the_end),
+        }
+    )
+)
