@@ -75,6 +75,20 @@ def test_events_are_read_wherever_they_are_cut(body: bytes, events: list[bytes],
     assert reference(body) == events
 
 
+@pytest.mark.parametrize(
+    ("pieces", "lines"),
+    [
+        ([b"a\r", b"\nb"], [b"a", b"b"]),
+        ([b"a\r", b"", b"\n", b"\nb"], [b"a", b"", b"b"]),
+        ([b"a", b"\n\r"], [b"a", b"", b""]),
+        ([b"\r", b"\r", b"\n"], [b"", b"", b""]),
+        ([b"\n\r\n", b"\n"], [b"", b"", b"", b""]),
+    ],
+)
+def test_a_return_and_a_line_feed_are_one_end_only_in_this_order(pieces: list[bytes], lines: list[bytes]) -> None:
+    assert lines_of(pieces) == lines
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
 @pytest.mark.parametrize("position", range(20))
 def test_any_line_end_may_be_cut_in_two(end: bytes, position: int) -> None:
@@ -103,7 +117,7 @@ def test_cutting_never_matters_and_the_standard_is_met(pieces: list[bytes]) -> N
 @given(pieces_of_a_stream)
 def test_lines_are_what_a_regular_expression_would_split(pieces: list[bytes]) -> None:
     body = b"".join(pieces)
-    assert lines_of(pieces) == lines_of(cut(body, 1)) == re.split(rb"\r\n|\r|\n", body)
+    assert lines_of(pieces) == lines_of(cut(body, 1)) == lines_of([body]) == re.split(rb"\r\n|\r|\n", body)
 
 
 @given(st.binary().filter(lambda data: b"\n" not in data and b"\r" not in data))

@@ -2,14 +2,18 @@
 
 import json
 import logging
+import os
 import socket
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
+from gevent.event import Event
 from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.workers.ggevent import GeventWorker
 
 from gpt_oss_proxy.worker import Worker
 
@@ -23,13 +27,18 @@ class Drained:
 
 
 @pytest.fixture
-def worker() -> Worker:
+def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     """A worker that no arbiter has started."""
     worker = Worker.__new__(Worker)
     worker.log = logging.getLogger("tests.worker")
     worker.alive = True
-    worker.cfg = SimpleNamespace(graceful_timeout=30)
+    worker.cfg = SimpleNamespace(graceful_timeout=30, keepalive=20)
+    worker.tmp = SimpleNamespace(notify=lambda: None)
+    worker.ppid = os.getppid()
+    worker.sockets = []
     worker.wsgi = SimpleNamespace(dispatcher=Drained())
+    monkeypatch.setattr(GeventWorker, "patch", lambda worker: None)
+    worker.patch()
     return worker
 
 
@@ -90,7 +99,6 @@ def test_at_term_answers_may_finish_until_shortly_before_gunicorn_would_cut_them
 
 def test_a_connection_begins_even_while_its_listener_is_closed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[Any] = []
-    monkeypatch.setattr("gunicorn.workers.ggevent.GeventWorker.patch", lambda worker: None)
     monkeypatch.setattr(AsyncWorker, "handle", lambda worker, listener, *_: names.append(listener.getsockname()))
     listener = socket.create_server(("127.0.0.1", 0))
     name = listener.getsockname()
@@ -101,6 +109,50 @@ def test_a_connection_begins_even_while_its_listener_is_closed(worker: Worker, m
     with ours, clients:
         worker.handle(listener, ours, name)
     assert names == [name]
+
+
+def connection(worker: Worker, told: list[str], answered: Event | None = None) -> None:
+    """What gunicorn does with a connection: wait for a request within a limit, then serve it until it is answered."""
+    request = False
+    with worker.timeout_ctx():
+        gevent.sleep(0 if answered else 20)
+        request = True
+    if request and answered:
+        answered.wait()
+        told.append("served")
+    told.append("closed")
+
+
+def test_while_draining_a_connection_without_a_request_is_closed_and_a_request_is_served(worker: Worker) -> None:
+    told: list[str] = []
+    answered = Event()
+    busy = gevent.spawn(connection, worker, told, answered)
+    idle = [gevent.spawn(connection, worker, told) for _ in range(2)]
+    gevent.sleep(0.01)
+    worker.notify()
+    gevent.sleep(0.01)
+    assert told == []
+    worker.alive = False
+    worker.notify()
+    worker.notify()
+    gevent.joinall(idle, timeout=1, raise_error=True)
+    assert told == ["closed", "closed"]
+    worker.notify()
+    answered.set()
+    gevent.joinall([busy], timeout=1, raise_error=True)
+    assert told == ["closed", "closed", "served", "closed"]
+
+
+def test_a_connection_without_a_request_is_closed_in_time(worker: Worker) -> None:
+    told: list[str] = []
+    worker.cfg.keepalive = 0.02
+    gevent.joinall([gevent.spawn(connection, worker, told)], timeout=1, raise_error=True)
+    assert told == ["closed"]
+
+
+def test_what_fails_while_it_waits_fails_as_it_would_without_a_limit(worker: Worker) -> None:
+    with pytest.raises(ConnectionResetError), worker.timeout_ctx():
+        raise ConnectionResetError
 
 
 def test_it_is_gunicorns_worker() -> None:

@@ -53,8 +53,6 @@ def convert(value: Any, kind: type[T]) -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _fault(str(error)) from error
-    except RecursionError as error:
-        raise _invalid("it is nested too deeply") from error
 
 
 def _fault(text: str) -> InvalidRequest:

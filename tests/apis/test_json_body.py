@@ -196,5 +196,12 @@ def test_a_missing_field_is_told_by_the_path_where_it_belongs(value: object, par
     assert (error.code, error.param, error.message) == ("missing_required_parameter", param, f"{param} is required.")
 
 
+def test_depth_is_no_matter_where_anything_may_stand() -> None:
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    assert convert({"a": deep}, dict[str, Any])["a"] is deep
+
+
 def test_what_is_right_is_converted() -> None:
     assert convert({"inner": {"count": 1}, "unknown": 2}, _Outer) == _Outer(_Inner(1))

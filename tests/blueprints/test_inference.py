@@ -187,11 +187,11 @@ def test_keepalives_fill_the_silence_before_and_between_events() -> None:
 @pytest.mark.parametrize(
     ("script", "limits", "expected"),
     [
-        ([LONG], {"request_timeout_seconds": 0.03}, "upstream_first_event_timeout"),
-        ([LONG], {"total_timeout_seconds": 0.03}, "total_timeout"),
-        ([[], LONG], {"request_timeout_seconds": 0.03}, "upstream_idle_timeout"),
-        ([HI, LONG], {"request_timeout_seconds": 0.03}, "upstream_idle_timeout"),
-        ([HI, LONG], {"total_timeout_seconds": 0.03}, "total_timeout"),
+        ([LONG], {"request_timeout_seconds": 0.1}, "upstream_first_event_timeout"),
+        ([LONG], {"total_timeout_seconds": 0.1}, "total_timeout"),
+        ([[], LONG], {"request_timeout_seconds": 0.1}, "upstream_idle_timeout"),
+        ([HI, LONG], {"request_timeout_seconds": 0.1}, "upstream_idle_timeout"),
+        ([HI, LONG], {"total_timeout_seconds": 0.1}, "total_timeout"),
     ],
 )
 def test_each_limit_of_time_has_its_code(script: list[Step], limits: dict[str, float], expected: str) -> None:

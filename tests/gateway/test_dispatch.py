@@ -1,6 +1,7 @@
 """From a request to its events: routed, admitted, relayed, counted."""
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -17,6 +18,8 @@ from gpt_oss_proxy.errors import (
     UpstreamFirstEventTimeout,
     UpstreamIncomplete,
 )
+from gpt_oss_proxy.gateway import dispatch
+from gpt_oss_proxy.gateway.client_watch import ClientWatch
 from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher, admit
 from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
@@ -147,14 +150,30 @@ def test_a_client_that_leaves_in_the_middle_ends_the_call() -> None:
     assert upstream.ended == 1
 
 
-def test_a_client_that_leaves_after_its_answer_is_no_event() -> None:
+class Watched(ClientWatch):
+    """Tells how many are watched."""
+
+    now = 0
+
+    def __init__(self, client: socket.socket, gone: Callable[[], None]) -> None:
+        super().__init__(client, gone)
+        type(self).now += 1
+
+    def close(self) -> None:
+        super().close()
+        type(self).now -= 1
+
+
+@pytest.mark.parametrize("script", [[A, END], [A, UpstreamIncomplete()], [A, LONG]], ids=["whole", "failed", "left"])
+def test_a_client_is_watched_until_its_answer_ends(monkeypatch: pytest.MonkeyPatch, script: list[Step]) -> None:
+    monkeypatch.setattr(dispatch, "ClientWatch", Watched)
     ours, clients = socket.socketpair()
-    found = answer(A, END, client=ours, stream=True)
-    assert list(found) == [A, END]
-    with ours:
-        clients.close()
-        gevent.sleep(0.02)
+    with ours, clients:
+        found = answer(*script, client=ours, stream=True)
+        assert next(iter(found)) == A
+        assert Watched.now == 1
         found.close()
+        assert Watched.now == 0
 
 
 def test_a_connection_that_is_already_closed_asks_nobody() -> None:
@@ -175,7 +194,9 @@ def test_while_draining_new_work_is_refused_and_running_answers_finish() -> None
     gate.drain(LONG)
     with pytest.raises(ShuttingDown):
         gate.dispatch(asking(), None)
+    assert len(gate._running) == 1
     assert list(running) == [A, END]
+    assert gate._running == set()
     assert len(upstream.asked) == 1
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _START_SECONDS = 60  # generous: other people's load is on the machine
-_END_SECONDS = 10
+_END_SECONDS = 20
 # Even `kill -9` of pytest then ends its children; gunicorn's and nginx's workers end with their masters.
 _WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 # Nothing of the developer's own environment reaches a child but where programs are and how text is spelled.
@@ -83,21 +83,13 @@ class Child:
         """Return what the program has said since the last test began."""
         return self.log.read_bytes()[self.shown :].decode(errors="replace")
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        if self.process.poll() is None:
-            self.process.terminate()
-
     def kill(self) -> None:
-        """End it at once, as the kernel would: nothing is said to anybody."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self) -> None:
-        """End it with all that it has started; nothing may be left behind."""
-        self.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_END_SECONDS)
-        with contextlib.suppress(ProcessLookupError):  # as a rule nobody is left in its group
+        """End it at once, with all that it has started: nothing is said to anybody, and nothing is left behind."""
+        with contextlib.suppress(ProcessLookupError):  # nobody is left in its group
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def stop(self) -> int:
+        """End it in good order, and return its exit status."""
+        self.process.terminate()
+        return self.process.wait(_END_SECONDS)

@@ -52,9 +52,7 @@ def children() -> Iterator[list[Child]]:
     running: list[Child] = []
     yield running
     for child in running:
-        child.terminate()  # all at once, and then wait for each
-    for child in running:
-        child.stop()
+        child.kill()  # how they end in good order is test_process.py's to show
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +152,9 @@ def gateway(start_gateway: StartGateway, chatkit: Upstream, ai_sdk: Upstream) ->
         wanted = {**defaults, **{name: str(value) for name, value in settings.items()}}
         key = frozenset(wanted.items())
         if key not in running:
-            running[key] = start_gateway(**wanted)[1]
+            # The one that most tests talk to has as many workers as by default.
+            workers = {"WEB_CONCURRENCY": "2"} if wanted == defaults else {}
+            running[key] = start_gateway(**wanted, **workers)[1]
         return running[key]
 
     return find
@@ -162,8 +162,8 @@ def gateway(start_gateway: StartGateway, chatkit: Upstream, ai_sdk: Upstream) ->
 
 @pytest.fixture(scope="session")
 def base(gateway: Gateway) -> str:
-    """The address of the gateway that most tests talk to, with as many workers as by default."""
-    return gateway(WEB_CONCURRENCY="2")
+    """The address of the gateway that most tests talk to."""
+    return gateway()
 
 
 @pytest.fixture(scope="session")

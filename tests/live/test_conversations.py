@@ -117,9 +117,9 @@ def test_developer_messages_and_tool_results_reach_the_model_too(wire: Wire) -> 
 
 
 IMAGE_WIRES = [
-    ("/api/chat", {"AI_SDK_IMAGE_FORMAT": "image"}),
+    ("/api/chat", {}),
     ("/api/chat", {"AI_SDK_IMAGE_FORMAT": "attachments"}),
-    ("/plain/api/chat", {"AI_SDK_IMAGE_FORMAT": "image"}),
+    ("/plain/api/chat", {}),
     ("/plain/api/chat", {"AI_SDK_IMAGE_FORMAT": "image_url"}),
     ("/plain/api/chat", {"AI_SDK_IMAGE_FORMAT": "attachments"}),
     ("/ui/api/chat", {"AI_SDK_MESSAGE_FORMAT": "parts"}),

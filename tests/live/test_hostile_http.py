@@ -12,6 +12,20 @@ from tests.live.talk import chat, error_of, failed, post, text_of
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n"
 HELLO = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
 
+NO_HTTP = [
+    b"garbage\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",  # somebody speaks TLS
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+    b"GET / HTTP/1.1\r\nna me: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nx-long: " + b"a" * 20_000 + b"\r\n\r\n",
+    CHAT + b"Content-Length: -1\r\n\r\n",
+    CHAT + b"Content-Length: 5, 6\r\n\r\nhello",
+    CHAT + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    CHAT + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",  # smuggling
+    CHAT + b"Transfer-Encoding: cow\r\n\r\n0\r\n\r\n",
+]
+
 
 def say(base: str, *pieces: bytes, pause: float = 0, end: bool = False) -> bytes:
     """Send raw bytes, perhaps with a pause between them, and return all that comes back."""
@@ -40,22 +54,7 @@ def refused(answer: bytes) -> tuple[int, str]:
     return int(head.split()[1]), error["code"]
 
 
-@pytest.mark.parametrize(
-    "request_bytes",
-    [
-        b"garbage\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",  # somebody speaks TLS
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        b"GET / HTTP/1.1\r\nna me: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nx-long: " + b"a" * 20_000 + b"\r\n\r\n",
-        CHAT + b"Content-Length: -1\r\n\r\n",
-        CHAT + b"Content-Length: 5, 6\r\n\r\nhello",
-        CHAT + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        CHAT + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",  # smuggling
-        CHAT + b"Transfer-Encoding: cow\r\n\r\n0\r\n\r\n",
-    ],
-)
+@pytest.mark.parametrize("request_bytes", NO_HTTP)
 def test_what_is_no_http_is_refused_in_openais_shape(base: str, request_bytes: bytes) -> None:
     status, code = refused(say(base, request_bytes))
     assert (status, code) in [(400, "invalid_http"), (400, "incomplete_body")]

@@ -1,5 +1,6 @@
 """Debian's nginx with the shipped deploy/nginx.conf in front of the gateway: none of its promises is lost."""
 
+import contextlib
 import os
 import re
 import time
@@ -10,8 +11,10 @@ import pytest
 import requests
 
 from tests.live.children import Child, free_port, wait_for
-from tests.live.conftest import REPOSITORY, Gateway, Start, answers, needs
+from tests.live.conftest import REPOSITORY, Gateway, Start, StartGateway, answers, needs
 from tests.live.talk import Upstream, chat, error_of, failed, stream, text_of, user
+from tests.live.test_hostile_http import NO_HTTP, refused, say
+from tests.live.wire import Connection
 
 RunNginx = Callable[[str], str]
 
@@ -72,7 +75,7 @@ def test_a_stream_passes_without_buffering(nginx: str, model: str) -> None:
 
 
 def test_keep_alive_chunks_pass_while_the_model_is_silent(run_nginx: RunNginx, gateway: Gateway) -> None:
-    address = run_nginx(gateway(KEEPALIVE_SECONDS=0.3, REQUEST_TIMEOUT_SECONDS=1.5))
+    address = run_nginx(gateway(KEEPALIVE_SECONDS=0.3, REQUEST_TIMEOUT_SECONDS=2))
     answer = stream(address, "gpt-4o", "::stall after=0::")
     assert answer.deltas()[:3] == [{"role": "assistant", "content": ""}, {}, {}]
     assert answer.errors()[0]["code"] == "upstream_first_event_timeout"
@@ -111,6 +114,19 @@ def test_an_upstream_that_is_cut_reads_as_a_failure(nginx: str, model: str) -> N
     assert failed(chat(nginx, model, "::drop after=2::")) == (502, "upstream_error", "upstream_incomplete")
 
 
+def test_a_gateway_process_that_is_killed_in_mid_stream_breaks_the_transfer(
+    run_nginx: RunNginx, start_gateway: StartGateway, chatkit: Upstream
+) -> None:
+    gateway, base = start_gateway(BASE_URL=chatkit.address, CHATKIT_DIALECT="published")
+    with contextlib.closing(Connection(run_nginx(base))) as client:
+        client.post({"model": "gpt-oss-20b", "stream": True, "messages": user("::stall after=2::")})
+        client.read_until(b"w1")
+        gateway.kill()
+        rest = b"".join(iter(lambda: client.socket.recv(65536), b""))
+    assert b"[DONE]" not in rest
+    assert not rest.endswith(b"0\r\n\r\n")  # the last chunk, which would say that all is well
+
+
 def test_plain_text_that_fails_is_broken_off(nginx: str) -> None:
     answer = stream(nginx, "gpt-oss-20b", "::drop after=2::", headers={"Accept": "text/plain"})
     assert answer.broken
@@ -125,6 +141,25 @@ def test_an_image_of_several_megabytes_passes(nginx: str) -> None:
 def test_what_nginx_refuses_itself_has_openais_shape(nginx: str) -> None:
     error = error_of(requests.post(f"{nginx}/v1/chat/completions", data=b"x" * (33 * 1024 * 1024), timeout=30))
     assert (error["status"], error["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        *NO_HTTP,
+        b"TRACE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /_error/400 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_in_openais_shape_by_nginx_too(nginx: str, request_bytes: bytes) -> None:
+    assert refused(say(nginx, request_bytes)) in [
+        (400, "invalid_http"),
+        (404, "not_found"),
+        (405, "method_not_allowed"),
+    ]
+    assert answers(f"{nginx}/healthz")
 
 
 def test_a_gateway_that_is_down_is_a_502_in_openais_shape(run_nginx: RunNginx) -> None:

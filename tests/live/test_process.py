@@ -4,15 +4,16 @@ import contextlib
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.live.children import Child, free_port, wait_for
 from tests.live.conftest import REPOSITORY
-from tests.live.talk import Streamed, Upstream, stream
+from tests.live.sdks import Python
+from tests.live.talk import Upstream, stream, user
 from tests.live.wire import Connection
 
 StartGateway = Callable[..., tuple[Child, str]]
@@ -47,22 +48,7 @@ def test_the_start_shows_what_to_try(start_gateway: StartGateway) -> None:
     gateway, base = start_gateway()
     port = base.rpartition(":")[2]
     assert f"curl http://localhost:{port}/v1/chat/completions -d '" in gateway.text()
-    gateway.stop()
-
-
-def run(asks: list[Callable[[], Streamed]]) -> list[Streamed]:
-    """Return the answers of requests that run at the same time."""
-    answers: list[Streamed | None] = [None] * len(asks)
-
-    def ask(index: int) -> None:
-        answers[index] = asks[index]()
-
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(asks))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [answer for answer in answers if answer]
+    assert gateway.stop() == 0
 
 
 @pytest.mark.usefixtures("settled")
@@ -76,18 +62,14 @@ def test_sigterm_lets_streams_finish_and_ends_what_cannot_with_an_honest_error(
         GRACEFUL_TIMEOUT_SECONDS="5",
     )
 
-    def terminate() -> Streamed:
+    with ThreadPoolExecutor() as at_once:
+        asked = [
+            at_once.submit(stream, base, "gpt-oss-20b", "::echo words=15 gap=100::"),
+            at_once.submit(stream, base, "gpt-4o", "::stall after=2::"),
+        ]
         wait_for("both answers to run", lambda: chatkit.connections()["open"] + ai_sdk.connections()["open"] == 2)
         gateway.process.send_signal(signal.SIGTERM)
-        return Streamed(0, {}, [], broken=False)
-
-    finishing, cut, _ = run(
-        [
-            lambda: stream(base, "gpt-oss-20b", "::echo words=15 gap=100::"),
-            lambda: stream(base, "gpt-4o", "::stall after=2::"),
-            terminate,
-        ]
-    )
+        finishing, cut = (future.result() for future in asked)
     assert finishing.text() == " ".join(f"w{number}" for number in range(15))
     assert finishing.finishes() == ["stop"]
     assert cut.text().strip() == "w0 w1"
@@ -107,3 +89,18 @@ def test_idle_connections_do_not_hold_up_the_end(start_gateway: StartGateway) ->
         assert used.socket.recv(1) == b""
         assert silent.socket.recv(1) == b""
         assert gateway.process.wait(timeout=20) == 0
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_reload_cuts_no_stream_and_the_sdks_do_not_notice_it(start_gateway: StartGateway, chatkit: Upstream) -> None:
+    gateway, base = start_gateway(BASE_URL=chatkit.address, CHATKIT_DIALECT="published", GRACEFUL_TIMEOUT_SECONDS="10")
+    with ThreadPoolExecutor() as at_once, contextlib.closing(Python()) as sdk:
+        answer = at_once.submit(stream, base, "gpt-oss-20b", "::echo words=20 gap=100::")
+        wait_for("the answer to run", lambda: chatkit.connections()["open"] == 1)
+        gateway.process.send_signal(signal.SIGHUP)
+        while not answer.done():
+            # A worker that drains refuses new work with a 503, and the SDK asks again, as told by retry-after.
+            completion = sdk.create(base, retries=2, model="gpt-oss-20b", messages=user("hello"))
+            assert completion["choices"][0]["message"]["content"] == "hello"
+    assert answer.result().finishes() == ["stop"]
+    assert gateway.stop() == 0
