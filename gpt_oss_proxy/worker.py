@@ -43,19 +43,16 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     def notify(self) -> None:
         """Beat the heart, as gunicorn does each second; while draining, close the connections without a request."""
         super().notify()
-        if not self.alive:
+        if not self.alive:  # gunicorn has closed the listeners by now
+            if not self.wsgi.dispatcher.draining:
+                # It kills what still runs at the end of its graceful time, without a word to the clients.
+                self.wsgi.dispatcher.drain(max(self.cfg.graceful_timeout - _LAST_WORDS_SECONDS, 0))
             # gunicorn itself would wait for them to the end of its graceful time, behind nginx at each reload.
             gevent.get_hub().loop.run_callback(self._end_waits)
 
     def _end_waits(self) -> None:
         for connection, limit in list(self._waits.items()):
             connection.throw(limit)  # at once, as only the hub may: a request that has come meanwhile is not hit
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """On TERM: refuse new work, let running answers finish."""
-        # gunicorn kills what still runs at the end of its graceful time, without a word to the clients.
-        self.wsgi.dispatcher.drain(max(self.cfg.graceful_timeout - _LAST_WORDS_SECONDS, 0))
-        super().handle_exit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002 - gunicorn's
         """Answer what is not even HTTP, in OpenAI's shape."""

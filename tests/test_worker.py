@@ -21,9 +21,11 @@ from gpt_oss_proxy.worker import Worker
 class Drained:
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.draining = False
 
     def drain(self, seconds: float) -> None:
         self.seconds.append(seconds)
+        self.draining = True
 
 
 @pytest.fixture
@@ -93,8 +95,11 @@ def test_at_term_answers_may_finish_until_shortly_before_gunicorn_would_cut_them
 ) -> None:
     worker.cfg.graceful_timeout = graceful_seconds
     worker.handle_exit(15, None)
-    assert worker.wsgi.dispatcher.seconds == [drain_seconds]
     assert worker.alive is False
+    assert worker.wsgi.dispatcher.seconds == []  # it still listens, so it still works
+    for _ in range(3):
+        worker.notify()
+    assert worker.wsgi.dispatcher.seconds == [drain_seconds]
 
 
 def test_a_connection_begins_even_while_its_listener_is_closed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,10 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         chat_request = _with_effort(api.parse(body, default_model=settings.default_model))
         record: Record = g.record
         record.model, record.stream = chat_request.model, chat_request.stream
-        answer = dispatcher.dispatch(chat_request, _client())
-        record.upstream, record.reference = answer.upstream, answer.reference
+        upstream = dispatcher.route(chat_request)
+        record.upstream = upstream.name
+        answer = dispatcher.dispatch(chat_request, upstream, _client())
+        record.reference = answer.reference
         g.ignored = answer.ignored
         stamp = Stamp(f"{api.ID_PREFIX}{uuid.uuid4().hex}", int(time.time()), chat_request.model)
         if not chat_request.stream:

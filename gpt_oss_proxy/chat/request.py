@@ -9,9 +9,10 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 class Text(msgspec.Struct, frozen=True):
-    """A piece of a message, exactly as it was written."""
+    """A piece of a message, exactly as it was written. `extra` holds the client's further fields of the part."""
 
     text: str
+    extra: Mapping[str, Any] = {}
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -19,6 +20,7 @@ class Image(msgspec.Struct, frozen=True):
 
     url: str
     detail: str | None = None
+    extra: Mapping[str, Any] = {}
 
 
 class Opaque(msgspec.Struct, frozen=True):
@@ -37,6 +39,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     id: str
     name: str
     arguments: str
+    extra: Mapping[str, Any] = {}
 
 
 class Message(msgspec.Struct, frozen=True):

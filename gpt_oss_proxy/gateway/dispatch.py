@@ -7,7 +7,7 @@ from typing import Any
 import gevent
 
 from gpt_oss_proxy.chat.events import Event, Started
-from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Text
 from gpt_oss_proxy.chat.tokens import Count, with_usage
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
@@ -48,10 +48,7 @@ class Answer:
     `ignored` are the request's fields without effect; `reference` is the upstream's own id of the answer, or ''.
     """
 
-    def __init__(
-        self, upstream: str, ignored: tuple[str, ...], events: Generator[list[Event], None, None], *, wait: bool
-    ) -> None:
-        self.upstream = upstream
+    def __init__(self, ignored: tuple[str, ...], events: Generator[list[Event], None, None], *, wait: bool) -> None:
         self.ignored = ignored
         self._events = events
         self.reference, self._first = _first(events, wait=wait)
@@ -75,26 +72,35 @@ class Dispatcher:
         self._count = count
         self._running: set[Relay] = set()
         self.draining = False
+        self._cut_off = False
 
-    def dispatch(self, request: ChatRequest, client: socket.socket | None) -> Answer:
+    def route(self, request: ChatRequest) -> Upstream:
+        """Return the upstream that will answer. Raises ModelNotFound and its kin."""
+        return self._router.route(request.model)
+
+    def dispatch(self, request: ChatRequest, upstream: Upstream, client: socket.socket | None) -> Answer:
         """Return the answer when its first events are there, or the first keep-alive is due if it is streamed.
 
         `client` is the client's connection, watched until the answer ends; None if there is none to watch. Raises any
         GatewayError, and ClientGone. The answer raises the same later on, and must be closed.
         """
-        if self.draining:
+        if self._cut_off:
             raise ShuttingDown
-        upstream = self._router.route(request.model)
         ignored = admit(request, upstream)
         events = self._events(upstream, request, client)
-        return Answer(upstream.name, ignored, events, wait=not request.stream)
+        return Answer(ignored, events, wait=not request.stream)
 
     def drain(self, seconds: float) -> None:
-        """Refuse new work from now on; give running answers these seconds, then end them with an honest error."""
+        """Give running answers these seconds, then end them with an honest error, and refuse whatever still comes.
+
+        Whoever calls this has stopped to listen: what still arrives came over a connection that was already there, and
+        refusing it would only make a reload visible.
+        """
         self.draining = True
         gevent.spawn_later(seconds, self._cut)
 
     def _cut(self) -> None:
+        self._cut_off = True
         for relay in self._running:
             relay.stop(ShuttingDown("The gateway is shutting down and had to cut this answer. Ask again."))
 
@@ -141,8 +147,18 @@ def admit(request: ChatRequest, upstream: Upstream) -> tuple[str, ...]:
         ignored.append(name)
     if request.reasoning_effort and "reasoning_effort" not in upstream.honours:
         ignored.append("reasoning_effort")
-    extras = {name for message in request.messages for name in message.extra}
-    return (*ignored, *(f"messages.{name}" for name in sorted(extras)))
+    return (*ignored, *sorted(set(_extras(request))))
+
+
+def _extras(request: ChatRequest) -> Iterator[str]:
+    """Yield the paths of the fields inside messages that only an OpenAI-compatible upstream can take."""
+    for message in request.messages:
+        yield from (f"messages.{name}" for name in message.extra)
+        for part in message.parts:
+            if isinstance(part, Text | Image):
+                yield from (f"messages.content.{name}" for name in part.extra)
+        for call in message.tool_calls:
+            yield from (f"messages.tool_calls.{name}" for name in call.extra)
 
 
 def _first(events: Iterator[list[Event]], *, wait: bool) -> tuple[str, list[Event]]:

@@ -51,7 +51,7 @@ def build_body(request: ChatRequest) -> Wire:
 
 def _message(message: Message) -> Wire:
     wire: Wire = {"role": message.role, **message.extra}
-    if len(message.parts) == 1 and isinstance(message.parts[0], Text):
+    if len(message.parts) == 1 and isinstance(message.parts[0], Text) and not message.parts[0].extra:
         wire["content"] = message.parts[0].text
     elif message.parts:
         wire["content"] = [_part(part) for part in message.parts]
@@ -59,7 +59,12 @@ def _message(message: Message) -> Wire:
         wire["content"] = None if message.tool_calls else ""
     if message.tool_calls:
         wire["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+                **call.extra,
+            }
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
@@ -70,10 +75,10 @@ def _message(message: Message) -> Wire:
 def _part(part: Part) -> Wire:
     match part:
         case Text():
-            return {"type": "text", "text": part.text}
+            return {"type": "text", "text": part.text, **part.extra}
         case Image():
             image_url = {"url": part.url, **({"detail": part.detail} if part.detail else {})}
-            return {"type": "image_url", "image_url": image_url}
+            return {"type": "image_url", "image_url": image_url, **part.extra}
         case _:
             return {"type": part.kind, **part.fields}
 

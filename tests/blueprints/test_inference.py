@@ -403,9 +403,10 @@ def test_an_unknown_model_is_a_404_that_names_those_that_exist() -> None:
     }
 
 
-def test_while_draining_new_work_is_refused_with_the_time_to_come_back() -> None:
+def test_what_arrives_after_the_end_of_the_drain_is_refused_with_the_time_to_come_back() -> None:
     app = gateway(Scripted(HI, END))
-    app.dispatcher.drain(LONG)
+    app.dispatcher.drain(0)
+    gevent.sleep(0.01)
     response = ask(app.test_client())
     assert (response.status_code, code(response), response.headers["retry-after"]) == (503, "shutting_down", "1")
 

@@ -8,7 +8,7 @@ import gevent
 import pytest
 
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
-from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
+from gpt_oss_proxy.chat.request import ChatRequest, Message, Text, ToolCall
 from gpt_oss_proxy.errors import (
     GatewayError,
     InvalidRequest,
@@ -18,7 +18,7 @@ from gpt_oss_proxy.errors import (
     UpstreamFirstEventTimeout,
     UpstreamIncomplete,
 )
-from gpt_oss_proxy.gateway import dispatch
+from gpt_oss_proxy.gateway import dispatch as module
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher, admit
 from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
@@ -39,8 +39,12 @@ def asking(**fields: Any) -> ChatRequest:
     return ChatRequest("model-1", (Message("user", (Text("Hi"),)),), **fields)
 
 
+def dispatch(gate: Dispatcher, request: ChatRequest, client: socket.socket | None) -> Answer:
+    return gate.dispatch(request, gate.route(request), client)
+
+
 def answer(*script: Step, client: socket.socket | None = None, **fields: Any) -> Answer:
-    return dispatcher(Scripted(*script)).dispatch(asking(**fields), client)
+    return dispatch(dispatcher(Scripted(*script)), asking(**fields), client)
 
 
 def settle() -> None:
@@ -48,9 +52,9 @@ def settle() -> None:
         gevent.sleep(0)
 
 
-def test_an_answer_is_its_upstream_its_reference_and_its_lists() -> None:
+def test_an_answer_is_its_reference_and_its_lists() -> None:
     found = answer([Started("thread-1"), *A], END, stream=True)
-    assert (found.upstream, found.ignored, found.reference) == ("scripted", (), "thread-1")
+    assert (found.ignored, found.reference) == ((), "thread-1")
     assert list(found) == [A, END]
 
 
@@ -67,7 +71,7 @@ def test_an_upstream_without_ids_has_an_empty_reference() -> None:
 def test_the_request_reaches_the_upstream_as_it_is() -> None:
     upstream = Scripted(END)
     request = asking(stream=True, options={"user": "ada"})
-    list(dispatcher(upstream).dispatch(request, None))
+    list(dispatch(dispatcher(upstream), request, None))
     assert upstream.asked == [request]
 
 
@@ -97,28 +101,28 @@ def test_a_failure_after_the_first_output_is_raised_by_the_answer() -> None:
 
 
 def test_a_keepalive_commits_a_stream() -> None:
-    found = iter(dispatcher(Scripted(0.05, RateLimited()), keepalive=0.02).dispatch(asking(stream=True), None))
+    found = iter(dispatch(dispatcher(Scripted(0.05, RateLimited()), keepalive=0.02), asking(stream=True), None))
     assert next(found) == []
     with pytest.raises(RateLimited):
         list(found)
 
 
 def test_a_keepalive_does_not_commit_a_whole_answer() -> None:
-    asked = dispatcher(Scripted(0.05, A, 0.05, END), keepalive=0.02).dispatch(asking(), None)
+    asked = dispatch(dispatcher(Scripted(0.05, A, 0.05, END), keepalive=0.02), asking(), None)
     assert [events for events in asked if events] == [A, COUNTED]
     with pytest.raises(RateLimited):
-        dispatcher(Scripted(0.05, RateLimited()), keepalive=0.02).dispatch(asking(), None)
+        dispatch(dispatcher(Scripted(0.05, RateLimited()), keepalive=0.02), asking(), None)
 
 
 def test_silence_is_raised_by_dispatch() -> None:
     with pytest.raises(UpstreamFirstEventTimeout):
-        dispatcher(Scripted(LONG), idle=0.02).dispatch(asking(), None)
+        dispatch(dispatcher(Scripted(LONG), idle=0.02), asking(), None)
 
 
 @pytest.mark.parametrize("read", [False, True])
 def test_an_answer_that_is_closed_ends_its_call_whether_it_was_read_or_not(read: bool) -> None:
     upstream = Scripted(A, A, LONG)
-    found = dispatcher(upstream).dispatch(asking(stream=True), None)
+    found = dispatch(dispatcher(upstream), asking(stream=True), None)
     if read:
         lists = iter(found)
         assert [next(lists), next(lists)] == [A, A]
@@ -133,7 +137,7 @@ def test_a_client_that_leaves_while_the_upstream_is_silent_ends_the_call() -> No
     upstream = Scripted(LONG)
     gevent.spawn_later(0.02, clients.close)
     with ours, gevent.Timeout(1), pytest.raises(ClientGone):
-        dispatcher(upstream).dispatch(asking(), ours)
+        dispatch(dispatcher(upstream), asking(), ours)
     settle()
     assert upstream.ended == 1
 
@@ -141,7 +145,7 @@ def test_a_client_that_leaves_while_the_upstream_is_silent_ends_the_call() -> No
 def test_a_client_that_leaves_in_the_middle_ends_the_call() -> None:
     ours, clients = socket.socketpair()
     upstream = Scripted(A, LONG)
-    found = iter(dispatcher(upstream).dispatch(asking(stream=True), ours))
+    found = iter(dispatch(dispatcher(upstream), asking(stream=True), ours))
     assert next(found) == A
     clients.close()
     with ours, gevent.Timeout(1), pytest.raises(ClientGone):
@@ -166,7 +170,7 @@ class Watched(ClientWatch):
 
 @pytest.mark.parametrize("script", [[A, END], [A, UpstreamIncomplete()], [A, LONG]], ids=["whole", "failed", "left"])
 def test_a_client_is_watched_until_its_answer_ends(monkeypatch: pytest.MonkeyPatch, script: list[Step]) -> None:
-    monkeypatch.setattr(dispatch, "ClientWatch", Watched)
+    monkeypatch.setattr(module, "ClientWatch", Watched)
     ours, clients = socket.socketpair()
     with ours, clients:
         found = answer(*script, client=ours, stream=True)
@@ -182,28 +186,27 @@ def test_a_connection_that_is_already_closed_asks_nobody() -> None:
     clients.close()
     upstream = Scripted(A, LONG)
     with pytest.raises((ClientGone, OSError, ValueError)):
-        dispatcher(upstream).dispatch(asking(), ours)
+        dispatch(dispatcher(upstream), asking(), ours)
     settle()
     assert len(upstream.asked) == upstream.ended
 
 
-def test_while_draining_new_work_is_refused_and_running_answers_finish() -> None:
+def test_while_draining_answers_finish_and_what_still_arrives_is_served() -> None:
     upstream = Scripted(A, 0.03, END)
     gate = dispatcher(upstream)
-    running = gate.dispatch(asking(stream=True), None)
+    running = dispatch(gate, asking(stream=True), None)
     gate.drain(LONG)
-    with pytest.raises(ShuttingDown):
-        gate.dispatch(asking(), None)
+    assert gate.draining
+    assert list(dispatch(gate, asking(stream=True), None)) == [A, END]
     assert len(gate._running) == 1
     assert list(running) == [A, END]
     assert gate._running == set()
-    assert len(upstream.asked) == 1
 
 
 def test_what_still_runs_at_the_end_of_the_drain_ends_with_an_honest_error() -> None:
     upstream = Scripted(A, LONG)
     gate = dispatcher(upstream)
-    first, second = (iter(gate.dispatch(asking(stream=True), None)) for _ in range(2))
+    first, second = (iter(dispatch(gate, asking(stream=True), None)) for _ in range(2))
     assert next(first) == next(second) == A
     gate.drain(0.02)
     for running in (first, second):
@@ -212,12 +215,14 @@ def test_what_still_runs_at_the_end_of_the_drain_ends_with_an_honest_error() -> 
         assert raised.value.message == "The gateway is shutting down and had to cut this answer. Ask again."
     settle()
     assert upstream.ended == 2
+    with pytest.raises(ShuttingDown):
+        dispatch(gate, asking(), None)
 
 
 def test_an_unknown_model_asks_nobody() -> None:
     upstream = Scripted(END, models=["other"])
     with pytest.raises(ModelNotFound):
-        dispatcher(upstream).dispatch(asking(), None)
+        dispatch(dispatcher(upstream), asking(), None)
     assert upstream.asked == []
 
 
@@ -301,3 +306,14 @@ def test_what_dispatch_raises_is_a_gateway_error_even_for_a_bug() -> None:
         answer(RuntimeError("secret"))
     assert raised.value.body()["error"]["code"] == "internal_error"
     assert "secret" not in raised.value.message
+
+
+def test_further_fields_inside_messages_are_named_as_ignored() -> None:
+    message = Message(
+        "assistant",
+        (Text("a", {"cache_control": {}}),),
+        (ToolCall("c1", "f", "{}", {"cache": 1}),),
+        extra={"name": "ada"},
+    )
+    ignored = admit(ChatRequest("model-1", (message, message)), Scripted())
+    assert ignored == ("messages.content.cache_control", "messages.name", "messages.tool_calls.cache")

@@ -88,8 +88,8 @@ def test_an_upstream_that_is_alive_but_tells_nothing_has_begun() -> None:
 
 @pytest.mark.parametrize("sign", [A, []])
 def test_every_sign_of_life_starts_the_silence_anew(sign: list[Event]) -> None:
-    script: list[Step] = [step for _ in range(8) for step in (sign, 0.03)]
-    assert told(*script, END, idle=0.2)[-1] == END
+    script: list[Step] = [step for _ in range(8) for step in (sign, 0.15)]
+    assert told(*script, END, idle=1)[-1] == END
 
 
 def test_the_whole_answer_is_limited() -> None:

@@ -75,7 +75,7 @@ def test_a_stream_passes_without_buffering(nginx: str, model: str) -> None:
 
 
 def test_keep_alive_chunks_pass_while_the_model_is_silent(run_nginx: RunNginx, gateway: Gateway) -> None:
-    address = run_nginx(gateway(KEEPALIVE_SECONDS=0.3, REQUEST_TIMEOUT_SECONDS=2))
+    address = run_nginx(gateway(KEEPALIVE_SECONDS=0.2, REQUEST_TIMEOUT_SECONDS=1.3))
     answer = stream(address, "gpt-4o", "::stall after=0::")
     assert answer.deltas()[:3] == [{"role": "assistant", "content": ""}, {}, {}]
     assert answer.errors()[0]["code"] == "upstream_first_event_timeout"

@@ -237,6 +237,7 @@ def mortal_base(gateway: Gateway, mortal_ports: dict[str, int]) -> str:
     return gateway(BASE_URL=chatkit, VERCEL_MINIMAL_API_URL=f"{ai_sdk}/plain/api/chat")
 
 
+@pytest.mark.parametrize("sdk", ["python", "node"], indirect=True)
 @BOTH
 def test_an_upstream_process_that_is_killed_is_never_a_normal_end(
     sdk: Sdk, model: str, mortal_ports: dict[str, int], mortal_base: str, request: pytest.FixtureRequest

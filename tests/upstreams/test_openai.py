@@ -467,3 +467,18 @@ def test_a_list_of_models_above_its_limit_is_too_large():
         server.get(MODELS, body=b" " * (4 * 1024 * 1024 + 1))
         with pytest.raises(UpstreamTooLarge):
             upstream().models()
+
+
+def test_further_fields_of_parts_and_calls_are_passed_on() -> None:
+    message = Message(
+        "assistant", (Text("a", {"cache_control": {}}),), (ToolCall("c1", "f", "{}", {"extra_content": 1}),)
+    )
+    assert build_body(ChatRequest("m", (message,)))["messages"] == [
+        {
+            "role": "assistant",
+            "content": [{"type": "text", "text": "a", "cache_control": {}}],
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": 1}
+            ],
+        }
+    ]

@@ -146,45 +146,56 @@ def _message(message: _Message, raw: dict[str, Any], index: int) -> Message:
             code="missing_required_parameter",
             param=f"{path}.tool_call_id",
         )
-    calls = [ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or []]
+    calls = [
+        ToolCall(call.id, call.function.name, call.function.arguments, _extra(given, _CALL_FIELDS))
+        for call, given in zip(message.tool_calls or (), raw.get("tool_calls") or (), strict=True)
+    ]
     if message.function_call:  # the older spelling of a single call
         calls.append(ToolCall(message.function_call.name, message.function_call.name, message.function_call.arguments))
     is_function = message.role == "function"
     known = _FUNCTION_FIELDS if is_function else _MESSAGE_FIELDS
     return Message(
         role="tool" if is_function else _role(message),
-        parts=_parts(message.content),
+        parts=_parts(message.content, raw.get("content")),
         tool_calls=tuple(calls),
         tool_call_id=message.name if is_function else message.tool_call_id,
-        extra={name: item for name, item in raw.items() if name not in known and item is not None},
+        extra=_extra(raw, known),
     )
+
+
+def _extra(raw: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """Return what else the client wrote there, for an upstream that may know it."""
+    return {name: item for name, item in raw.items() if name not in known and item is not None}
 
 
 _MESSAGE_FIELDS = frozenset(_Message.__struct_fields__) - {"name"}
 _FUNCTION_FIELDS = _MESSAGE_FIELDS | {"name"}
+_CALL_FIELDS = frozenset({"type", "function", "id", "index"})
+_PART_FIELDS = frozenset({"type", "text", "refusal", "image_url"})
 
 
 def _role(message: _Message) -> Role:
     return message.role  # type: ignore[return-value] # "function" has been mapped
 
 
-def _parts(content: Any) -> tuple[Part, ...]:
+def _parts(content: Any, raw: Any) -> tuple[Part, ...]:
     if content is None:
         return ()
     if isinstance(content, str):
         return (Text(content),)
-    return tuple(map(_part, content))
+    return tuple(map(_part, content, raw))
 
 
-def _part(part: _Text | _Image | _Audio | _File | _Refusal) -> Part:
+def _part(part: _Text | _Image | _Audio | _File | _Refusal, raw: dict[str, Any]) -> Part:
+    extra = _extra(raw, _PART_FIELDS)
     match part:
         case _Text():
-            return Text(part.text)
+            return Text(part.text, extra)
         case _Refusal():
-            return Text(part.refusal)
+            return Text(part.refusal, extra)
         case _Image():
             image = part.image_url
-            return Image(image) if isinstance(image, str) else Image(image.url, image.detail)
+            return Image(image, None, extra) if isinstance(image, str) else Image(image.url, image.detail, extra)
         case _Audio():
             return Opaque("input_audio", {"input_audio": part.input_audio})
         case _File():

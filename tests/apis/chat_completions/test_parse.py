@@ -92,7 +92,7 @@ def test_null_is_as_good_as_absent(name: str) -> None:
                 {"type": "refusal", "refusal": "No."},
             ],
             (
-                Text("a"),
+                Text("a", {"cache_control": {"type": "ephemeral"}}),
                 Image("data:image/png;base64,AA==", "low"),
                 Image("https://a.example/b.png"),
                 Image("https://a.example/c.png"),
@@ -330,3 +330,9 @@ def test_any_json_is_a_request_or_a_refusal_that_names_what_the_body_has_or_lack
     except InvalidRequest as error:
         blamed = [f"{error.status}", *re.split(r"[.\[]", error.param or "")]
     assert blamed[0] in ("default", fields.get("model")) or (blamed[0] == "400" and blamed[1] in {"", *body})
+
+
+def test_further_fields_of_parts_and_calls_are_kept_for_an_upstream_that_knows_them() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "cache": 1}
+    found = message(role="assistant", content=None, tool_calls=[call])
+    assert found.tool_calls == (ToolCall("c1", "f", "{}", {"cache": 1}),)
