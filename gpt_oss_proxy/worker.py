@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, with JSON where it would send HTML pages, a drain flag, and without a race of its own."""
+"""gunicorn's gevent worker, with JSON where it would send HTML pages, draining, and without a race of its own."""
 
 import contextlib
 import socket
