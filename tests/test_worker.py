@@ -102,6 +102,14 @@ def test_at_term_answers_may_finish_until_shortly_before_gunicorn_would_cut_them
     assert worker.wsgi.dispatcher.seconds == [drain_seconds]
 
 
+def test_at_ctrl_c_answers_end_now(worker: Worker) -> None:
+    worker.handle_quit(2, None)
+    assert worker.alive is False
+    assert worker.wsgi.dispatcher.seconds == [0]
+    worker.notify()
+    assert worker.wsgi.dispatcher.seconds == [0]
+
+
 def test_a_connection_begins_even_while_its_listener_is_closed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[Any] = []
     monkeypatch.setattr(AsyncWorker, "handle", lambda worker, listener, *_: names.append(listener.getsockname()))

@@ -1,6 +1,7 @@
 """The process: how it starts, refuses to start, and ends."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -86,6 +87,20 @@ def test_idle_connections_do_not_hold_up_the_end(start_gateway: StartGateway) ->
         assert used.socket.recv(1) == b""
         assert silent.socket.recv(1) == b""
         assert gateway.process.wait(timeout=20) == 0
+
+
+@pytest.mark.usefixtures("settled")
+def test_ctrl_c_ends_at_once_with_a_word_to_the_clients_and_none_to_the_terminal(
+    start_gateway: StartGateway, chatkit: Upstream
+) -> None:
+    gateway, base = start_gateway(BASE_URL=chatkit.address, CHATKIT_DIALECT="published")
+    with ThreadPoolExecutor() as at_once:
+        asked = at_once.submit(stream, base, "gpt-oss-20b", "::stall after=2::")
+        wait_for("the answer to run", lambda: chatkit.connections()["open"] == 1)
+        os.killpg(gateway.process.pid, signal.SIGINT)  # as a terminal does
+        assert [error["code"] for error in asked.result().errors()] == ["shutting_down"]
+    assert gateway.process.wait(timeout=20) == 0
+    assert "Traceback" not in gateway.text()
 
 
 @pytest.mark.usefixtures("settled")
