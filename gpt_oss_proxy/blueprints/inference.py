@@ -39,7 +39,7 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         body = read_body(request, max_bytes=settings.max_body_bytes, silence_seconds=settings.request_timeout_seconds)
         chat_request = _with_effort(api.parse(body, default_model=settings.default_model))
         record: Record = g.record
-        record.model, record.stream = chat_request.model, chat_request.stream
+        record.model, record.stream = chat_request.model[:200], chat_request.stream
         upstream = dispatcher.route(chat_request)
         record.upstream = upstream.name
         answer = dispatcher.dispatch(chat_request, upstream, _client())

@@ -7,6 +7,7 @@ head of the answer, in the body.
 import email.utils
 import http.client
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -59,7 +60,7 @@ class Transport:
     """One pooled session: no proxies or netrc from the environment, no cookies, no redirects, no retries."""
 
     def __init__(self, *, connect_timeout_seconds: float) -> None:
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers.clear()
@@ -243,22 +244,36 @@ class _Answer(http.client.HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc] # typeshed leaves it out
+        if line[1] == http.client.SWITCHING_PROTOCOLS:  # nobody asked for it
+            raise http.client.HTTPException
+        if 100 <= line[1] < 200:
+            # http.client skips 100 only: a 103 would count as the answer, and the true one go to the next request.
+            line = line[0], http.client.CONTINUE, line[2]
         self._interim += line[1] == http.client.CONTINUE
         if self._interim > _MOST_INTERIM_HEADS:
             raise http.client.HTTPException
         return line
 
 
+class _Session(requests.Session):
+    """A session that does not even look where a redirect leads: requests would read its whole body first."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests' own hook
+        return None
+
+
 class _Connecting:
     """A connection whose name look-up, TCP and TLS share one deadline, and whose failure in them is known as such."""
 
     limit_seconds: float
+    sock: socket.socket
 
     def connect(self) -> None:
         timeout = gevent.Timeout(self.limit_seconds)
         try:
             with timeout:
                 super().connect()  # type: ignore[misc] # a mix-in over urllib3's connections
+                self.sock.settimeout(None)  # else it would limit the sending of the request, too
         except gevent.Timeout as error:
             if error is not timeout:
                 raise

@@ -60,8 +60,10 @@ class DataStreamDecoder(AnswerDecoder):
 
     def _finish_step(self, value: Any) -> None:
         end = _object(value)
-        self._step_ended = end.get("isContinued") is not True
         self._reason = field(end, str, "finishReason") or ""
+        # Where the server has answered all calls itself, the answer proper comes in a further step.
+        answered = self._reason == "tool-calls" and not self._calls
+        self._step_ended = end.get("isContinued") is not True and not answered
         usage = _usage(end)
         if usage and self._usage:
             usage = Usage(
