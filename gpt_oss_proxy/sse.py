@@ -4,6 +4,8 @@ Source: WHATWG HTML, section 9.2 "Server-sent events". Only `data` fields matter
 comments are read and dropped. Lines are split as bytes: U+2028 and its kin inside JSON are no line ends.
 """
 
+from collections.abc import Iterator
+
 from gpt_oss_proxy.errors import UpstreamTooLarge
 
 DONE = b"data: [DONE]\n\n"
@@ -16,16 +18,20 @@ def encode(data: bytes) -> bytes:
 
 
 class LineDecoder:
-    """Splits a byte stream at LF, CRLF or CR, wherever it is cut. Raises UpstreamTooLarge above `max_bytes` a line."""
+    """Splits a byte stream at LF, CRLF or CR, wherever it is cut, and drops a byte order mark at its beginning.
+
+    Raises UpstreamTooLarge above `max_bytes` a line, when the lines before it have been handed over.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._parts: list[bytes] = []
         self._size = 0
         self._after_cr = False
+        self._first = True
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the lines that `data` completes, without their ends."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the lines that `data` completes, without their ends. It must be run to its end."""
         if self._after_cr or b"\r" in data:
             data = self._normalise(data)
         *lines, rest = data.split(b"\n")
@@ -33,13 +39,15 @@ class LineDecoder:
             lines[0] = self._take() + lines[0]
         self._parts.append(rest)
         self._size += len(rest)
-        if self._size > self._max_bytes or any(len(line) > self._max_bytes for line in lines):
+        for line in lines:
+            if len(line) > self._max_bytes:
+                raise UpstreamTooLarge
+            if self._first:
+                self._first = False
+                line = line.removeprefix(_BOM)
+            yield line
+        if self._size > self._max_bytes:
             raise UpstreamTooLarge
-        return lines
-
-    def close(self) -> bytes:
-        """Return the last line if it had no end, else b''."""
-        return self._take()
 
     def _take(self) -> bytes:
         line = b"".join(self._parts)
@@ -60,32 +68,29 @@ class LineDecoder:
 class Decoder:
     """Turns a byte stream into the `data` of its events, wherever it is cut.
 
-    Raises UpstreamTooLarge above `max_bytes` an event. An event without its closing blank line is no event.
+    Raises UpstreamTooLarge above `max_bytes` an event. An event without its closing blank line is no event, nor is one
+    whose data is empty.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lines = LineDecoder(max_bytes)
-        self._first = True
         self._data: list[bytes] = []
         self._size = 0
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the data of the events that `data` completes."""
-        events = []
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the data of the events that `data` completes. It must be run to its end."""
         for line in self._lines.feed(data):
-            if self._first:
-                self._first = False
-                line = line.removeprefix(_BOM)
             if line.startswith(b"data:"):
                 self._append(line[6:] if line.startswith(b"data: ") else line[5:])
             elif line == b"data":  # a field without a colon has an empty value
                 self._append(b"")
             elif not line and self._data:
-                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 self._data = []
                 self._size = 0
-        return events
+                if event:  # a browser would fire it, but no protocol here says anything by it
+                    yield event
 
     def _append(self, value: bytes) -> None:
         self._data.append(value)

@@ -18,12 +18,12 @@ import requests
 from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Event, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamProtocolError
+from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamProtocolError, UpstreamTooLarge
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, read_blocks
 
 T = TypeVar("T")
 _LARGEST_COUNT = 10**12
-_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
+_LONGEST_ANSWER = 32 * 1024 * 1024  # characters of an answer and its reasoning; no model comes near
 _GRACE_SECONDS = 2.0  # how long the body's end is awaited after the protocol's terminal event
 
 
@@ -72,6 +72,7 @@ class Decoder(abc.ABC):
         self._framer = framer
         self._events: list[Event] = []
         self._started = False
+        self._length = 0
         self._text = _Mender()
         self._reasoning = _Mender()
 
@@ -84,6 +85,11 @@ class Decoder(abc.ABC):
                 self.decode(record)
                 if self.ended:
                     break
+        except (UpstreamProtocolError, UpstreamTooLarge) as error:
+            if self.complete:
+                self.ended = True  # the answer is whole, whatever nonsense follows it
+            else:
+                self.failure = error
         except GatewayError as error:
             self.failure = error
         return self._take() if heard or self.failure else None
@@ -115,16 +121,25 @@ class Decoder(abc.ABC):
     def say(self, text: str) -> None:
         """Add text of the answer; half a character waits for its other half."""
         if text := self._text.mend(text):
+            self._grow(len(text))
             self._events.append(TextDelta(text))
 
     def think(self, text: str) -> None:
         """Add text of the reasoning."""
         if text := self._reasoning.mend(text):
+            self._grow(len(text))
             self._events.append(ReasoningDelta(text))
 
     def call(self, index: int, *, call_id: str = "", name: str = "", arguments: str = "") -> None:
         """Add the beginning of a tool call, or more of its arguments."""
+        self._grow(len(arguments))
         self._events.append(ToolCallDelta(index, whole(call_id), whole(name), whole(arguments)))
+
+    def _grow(self, length: int) -> None:
+        """Bound what an answer costs: decoders, the whole answer and its count of tokens keep all of it."""
+        self._length += length
+        if self._length > _LONGEST_ANSWER:
+            raise UpstreamTooLarge
 
     def _flush(self) -> None:
         if thought := self._reasoning.close():
@@ -191,11 +206,11 @@ def _decode(response: requests.Response, decoder: Decoder) -> Iterator[list[Even
             break
         events = decoder.feed(block)
         if events is not None:
-            deadline = time.monotonic() + _GRACE_SECONDS if decoder.complete else None
+            if not decoder.complete:
+                deadline = None
+            elif events or deadline is None:  # what means nothing gives no further time
+                deadline = time.monotonic() + _GRACE_SECONDS
             yield events
-        else:
-            # Comments without end would otherwise stop the clocks: recv lets no one else run while there is data.
-            gevent.sleep(_A_MOMENT)
         if decoder.failure:
             raise decoder.failure
     yield decoder.close()
@@ -203,7 +218,7 @@ def _decode(response: requests.Response, decoder: Decoder) -> Iterator[list[Even
     deadline = time.monotonic() + _GRACE_SECONDS
     with contextlib.suppress(GatewayError):
         while _next_before(blocks, deadline) is not None:
-            gevent.sleep(_A_MOMENT)
+            pass
 
 
 def _next_before(blocks: Iterator[bytes], deadline: float | None) -> bytes | None:
@@ -213,14 +228,10 @@ def _next_before(blocks: Iterator[bytes], deadline: float | None) -> bytes | Non
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         return None
-    timeout = gevent.Timeout(seconds)
-    try:
-        with timeout:
-            return next(blocks, None)
-    except gevent.Timeout as error:
-        if error is not timeout:
-            raise
-        return None
+    block: bytes | None = None
+    with gevent.Timeout(seconds, False):  # type: ignore[arg-type] # False: at the end of its time the block is left
+        block = next(blocks, None)
+    return block  # noqa: RET504 - None, when the time is over
 
 
 def json_object(record: bytes) -> dict[str, Any]:

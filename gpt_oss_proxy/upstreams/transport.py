@@ -6,8 +6,10 @@ head of the answer, in the body.
 
 import email.utils
 import http.client
+import io
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -39,7 +41,11 @@ from gpt_oss_proxy.errors import (
 )
 
 _READ_BYTES = 64 * 1024
+_BUFFER_BYTES = 16 * 1024
+_SLICE_SECONDS = 0.001  # how long bytes of one answer may be read without letting others run
+_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _ERROR_BODY_BYTES = 64 * 1024
+_ERROR_BODY_SECONDS = 1.0
 _MOST_INTERIM_HEADS = 8
 _LONGEST_RETRY_AFTER = 64  # characters; a date has 29
 _POOLED_CONNECTIONS = 1024  # per upstream and worker; above it a connection is opened and closed again
@@ -169,10 +175,11 @@ def _head_error(error: requests.ConnectionError) -> GatewayError:
 def _status_error(response: requests.Response) -> HTTPStatusError:
     body = bytearray()
     try:
-        for block in read_blocks(response):
-            body += block
-            if len(body) > _ERROR_BODY_BYTES:
-                break
+        with gevent.Timeout(_ERROR_BODY_SECONDS, False):  # type: ignore[arg-type] # False: the block is left
+            for block in read_blocks(response):
+                body += block
+                if len(body) > _ERROR_BODY_BYTES:
+                    break
     except GatewayError:
         pass  # The status alone says enough.
     text, code = _error_text(bytes(body[:_ERROR_BODY_BYTES]))
@@ -237,10 +244,45 @@ class _Adapter(requests.adapters.HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
 
 
+class _FairReader(io.RawIOBase):
+    """A socket's bytes, read fairly: gevent's recv lets no one else run for as long as there is data.
+
+    It stands below all buffers, because http.client (trailers, chunk heads) and urllib3 (compressed nothing) read on in
+    loops of their own for as long as an upstream likes to send.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._since = time.monotonic()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        begun = time.monotonic()
+        if begun - self._since > _SLICE_SECONDS:
+            gevent.sleep(_A_MOMENT)
+            begun = self._since = time.monotonic()
+        size = self._raw.readinto(buffer)
+        now = time.monotonic()
+        if now - begun > _SLICE_SECONDS:  # it had to wait, so others have run
+            self._since = now
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class _Answer(http.client.HTTPResponse):
-    """An answer's head; http.client itself would read on for as long as `100 Continue` comes."""
+    """An answer read fairly; http.client itself would read on for as long as `100 Continue` comes."""
 
     _interim = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        raw: io.RawIOBase = self.fp.detach()
+        self.fp = io.BufferedReader(_FairReader(raw), _BUFFER_BYTES)
 
     def _read_status(self) -> tuple[str, int, str]:
         line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc] # typeshed leaves it out

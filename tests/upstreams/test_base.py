@@ -46,6 +46,8 @@ class Lines(Decoder):
 
     def decode(self, record: bytes) -> None:
         match record:
+            case b"{":
+                raise UpstreamProtocolError
             case b"done":
                 self.complete = True
             case b"END":
@@ -87,6 +89,22 @@ def test_a_record_above_the_limit_is_a_failure():
     decoder = Lines()
     assert decoder.feed(b"x" * 1001) == []
     assert type(decoder.failure) is UpstreamTooLarge
+
+
+def test_an_answer_that_grows_without_end_is_a_failure(monkeypatch):
+    monkeypatch.setattr(base, "_LONGEST_ANSWER", 10)
+    for grow in (Decoder.say, Decoder.think, lambda decoder, text: decoder.call(0, arguments=text)):
+        decoder = Lines()
+        grow(decoder, "x" * 10)
+        with pytest.raises(UpstreamTooLarge):
+            grow(decoder, "x")
+
+
+@pytest.mark.parametrize("nonsense", [b"{\n", b"x" * 2000])
+def test_what_is_no_record_ends_an_answer_that_is_whole(nonsense):
+    decoder = Lines()
+    assert decoder.feed(b'"a"\ndone\n' + nonsense) == [TextDelta("a")]
+    assert (decoder.failure, decoder.ended) == (None, True)
 
 
 def test_records_after_the_end_are_not_read():
@@ -243,6 +261,13 @@ def test_after_the_terminal_event_more_may_come_within_the_grace():
 def test_the_grace_begins_again_with_each_record_and_not_with_bytes_that_are_none():
     response = Response(b"done\n", 0.1, b'"b"\n', 0.1, b'"c"\n', *[0.1, b"x"] * 100)
     assert read(response) == ([[], [TextDelta("b")], [TextDelta("c")], [Finish("stop")]], None)
+    assert response.raw.left > 150
+
+
+def test_records_that_mean_nothing_do_not_renew_the_grace():
+    response = Response(b"done\n", *[0.03, b"\n"] * 100)
+    events, error = read(response)
+    assert (events[0], events[-1], error) == ([], [Finish("stop")], None)
     assert response.raw.left > 150
 
 

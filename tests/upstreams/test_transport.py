@@ -128,9 +128,15 @@ def test_what_happens_before_the_head_is_a_broken_connection_or_no_http(transpor
     assert refusal(transport, serve(answer).url) is error
 
 
-def test_an_interim_answer_is_passed_over(transport, serve):
-    server = serve([b"HTTP/1.1 100 Continue\r\n\r\n", with_length(b"Hi")])
-    assert ask(transport, server.url) == b"Hi"
+@pytest.mark.parametrize("status", [b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 Whatever"])
+def test_an_interim_answer_is_passed_over_and_the_next_request_gets_its_own_answer(transport, serve, status):
+    server = serve([b"HTTP/1.1 " + status + b"\r\nLink: </a>\r\n\r\n", with_length(b"first")], [with_length(b"second")])
+    assert [ask(transport, server.url), ask(transport, server.url)] == [b"first", b"second"]
+
+
+def test_a_switch_of_protocols_that_nobody_asked_for_is_no_http(transport, serve):
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+    assert refusal(transport, serve([switching, with_length(b"Hi")]).url) is UpstreamProtocolError
 
 
 def test_an_error_of_the_system_before_the_head_is_a_broken_connection(transport):
@@ -491,5 +497,10 @@ def test_time_limits_hold_over_gevent_s_sockets():
         "last message done, then silence": "Hi Finish",
         "last message done, then comments without end": "Hi Finish, closed",
         "comments without end": "others run, closed",
+        "trailers without end": "others run, closed",
+        "compressed nothing without end": "others run, closed",
+        "a refusal with a body that hangs": "429, retry after 7",
+        "a redirect with a body that hangs": "302",
+        "a server that is slow to read the request": "Hi",
         "terminal event, then comments without end": "Hi Finish, closed",
     }

@@ -17,14 +17,14 @@ from gpt_oss_proxy import sse  # noqa: E402
 from gpt_oss_proxy.chat.events import Finish, TextDelta  # noqa: E402
 from gpt_oss_proxy.chat.request import ChatRequest  # noqa: E402
 from gpt_oss_proxy.errors import GatewayError  # noqa: E402
-from gpt_oss_proxy.upstreams import base  # noqa: E402
+from gpt_oss_proxy.upstreams import base, transport  # noqa: E402
 from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream  # noqa: E402
 from gpt_oss_proxy.upstreams.chatkit import ChatKit  # noqa: E402
-from gpt_oss_proxy.upstreams.transport import Transport  # noqa: E402
+from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, read_blocks  # noqa: E402
 from tests.upstreams.decoding import ask, sse_bytes  # noqa: E402
-from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, RawServer, Step, chunk  # noqa: E402
+from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, RawServer, Step, chunk, with_length  # noqa: E402
 
-base._GRACE_SECONDS = 0.1
+base._GRACE_SECONDS = transport._ERROR_BODY_SECONDS = 0.1
 TRANSPORT = Transport(connect_timeout_seconds=0.1)
 REQUEST = ask("Hi")
 
@@ -105,19 +105,20 @@ print(listener.getsockname()[1], flush=True)
 connection, _ = listener.accept()
 connection.recv(65536)
 connection.sendall(bytes.fromhex(sys.argv[1]))
+more = bytes.fromhex(sys.argv[2]) * 100_000
 try:
     while True:
-        connection.sendall(b": ping\\n\\n" * 100_000)
+        connection.sendall(more)
 except OSError:
     print("closed", flush=True)
 """
 
 
 class Flood:
-    """A server that answers with these bytes, and then with comments for ever."""
+    """A server that answers with these bytes, and then with others for ever."""
 
-    def __init__(self, answer: bytes) -> None:
-        command = [sys.executable, "-c", FLOODER, (UNTIL_CLOSE + answer).hex()]
+    def __init__(self, answer: bytes, more: bytes = b": ping\n\n") -> None:
+        command = [sys.executable, "-c", FLOODER, answer.hex(), more.hex()]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.url = f"http://127.0.0.1:{self._line()}"
 
@@ -162,8 +163,8 @@ def own_limit() -> object:
         return fetch(hang)
 
 
-def endless_comments() -> str:
-    flood = Flood(b"")
+def endless(answer: bytes, more: bytes = b": ping\n\n") -> str:
+    flood = Flood(answer, more)
     call = gevent.spawn(told, Echo(flood.url))
     for _ in range(20):
         gevent.sleep(0.01)
@@ -172,13 +173,45 @@ def endless_comments() -> str:
 
 
 def endless_after_done() -> str:
-    flood = Flood(DONE)
+    flood = Flood(UNTIL_CLOSE + DONE)
     return f"{told(chatkit(flood.url))}, {flood.end()}"
 
 
 def endless_after_the_end() -> str:
-    flood = Flood(sse_bytes(b"data: Hi\n\n", b"data: END\n\n"))
+    flood = Flood(UNTIL_CLOSE + sse_bytes(b"data: Hi\n\n", b"data: END\n\n"))
     return f"{told(Echo(flood.url))}, {flood.end()}"
+
+
+def stalled_refusal() -> str:
+    head = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 100\r\n\r\n{"
+    try:
+        send(RawServer([head, hang]).url)
+    except HTTPStatusError as error:
+        return f"{error.status}, retry after {error.retry_after}"
+    return "an answer"
+
+
+def stalled_redirect() -> str:
+    """Its body is nobody's business."""
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/\r\nContent-Length: 100\r\n\r\n"
+    try:
+        send(RawServer([head, hang]).url)
+    except HTTPStatusError as error:
+        return str(error.status)
+    return "an answer"
+
+
+def slow_reader_of_the_request() -> str:
+    """The limit of the connection is none of sending."""
+
+    def dawdle(connection: socket.socket) -> None:
+        gevent.sleep(0.3)
+        while b"END" not in connection.recv(1024 * 1024):
+            pass
+
+    server = RawServer([dawdle, with_length(b"Hi")], listens=False)
+    answer = TRANSPORT.send("POST", server.url, headers={}, body=b"x" * 20_000_000 + b"END")
+    return b"".join(read_blocks(answer)).decode()
 
 
 DONE = sse_bytes(
@@ -203,7 +236,14 @@ print(
                 lambda: told(chatkit(RawServer([CHUNKED + b"\r\n", chunk(DONE), hang]).url))
             ),
             "last message done, then comments without end": outcome(endless_after_done),
-            "comments without end": outcome(endless_comments),
+            "comments without end": outcome(lambda: endless(UNTIL_CLOSE)),
+            "trailers without end": outcome(lambda: endless(CHUNKED + b"\r\n" + b"0\r\n", b"A: b\r\n")),
+            "compressed nothing without end": outcome(
+                lambda: endless(UNTIL_CLOSE[:-2] + b"Content-Encoding: deflate\r\n\r\n", b"\x00\x00\x00\xff\xff")
+            ),
+            "a refusal with a body that hangs": outcome(stalled_refusal),
+            "a redirect with a body that hangs": outcome(stalled_redirect),
+            "a server that is slow to read the request": outcome(slow_reader_of_the_request),
             "terminal event, then comments without end": outcome(endless_after_the_end),
         }
     )

@@ -16,7 +16,7 @@ from gpt_oss_proxy.upstreams.base import count, field, json_value
 
 
 class DataStreamDecoder(AnswerDecoder):
-    """`d` ends the message. `e` ends a step only: further steps may follow, and text without either is cut."""
+    """`d` ends the message, unless more of it follows. `e` ends a step only: text without either is cut."""
 
     def __init__(self, request: ChatRequest, max_event_bytes: int) -> None:
         super().__init__(LineDecoder(max_event_bytes), request)
@@ -39,18 +39,21 @@ class DataStreamDecoder(AnswerDecoder):
         self.end_answer()
 
     def _say(self, value: Any) -> None:
-        self._step_ended = False
-        self.say(_string(value))
+        self.say(self._more(_string(value)))
 
     def _think(self, value: Any) -> None:
-        self._step_ended = False
-        self.think(_string(value))
+        self.think(self._more(_string(value)))
 
     def _error(self, value: Any) -> None:
         raise reported(_string(value))
 
     def _start_step(self, _value: Any) -> None:
         self._step_ended = False
+
+    def _more(self, text: str) -> str:
+        if text:  # also after `d`: a route that merges two answers into one stream sends it twice
+            self._step_ended = self.complete = False
+        return text
 
     def _tool_call(self, value: Any) -> None:
         self.call_complete(_object(value), arguments="args")
@@ -73,9 +76,9 @@ class DataStreamDecoder(AnswerDecoder):
 
     def _finish_message(self, value: Any) -> None:
         end = _object(value)
-        self.complete = True
         self._reason = field(end, str, "finishReason") or ""
         self._usage = _usage(end) or self._usage  # that of all steps together
+        self.complete = True
 
 
 _PARTS: dict[bytes, Callable[[DataStreamDecoder, Any], None]] = {

@@ -48,6 +48,7 @@ class UiStreamDecoder(AnswerDecoder):
 
     def _text_delta(self, event: dict[str, Any]) -> None:
         if delta := field(event, str, "delta"):
+            self.complete = False  # also after `finish`: a route may merge two answers into one stream
             self._said.append(delta)
             self.say(delta)
 
@@ -79,9 +80,9 @@ class UiStreamDecoder(AnswerDecoder):
         raise UpstreamFailed("The model's server aborted the answer. Try again.", code="upstream_aborted")
 
     def _finish_message(self, event: dict[str, Any]) -> None:
-        self.complete = True
         self._reason = field(event, str, "finishReason") or ""
         self._metadata(event)
+        self.complete = True
 
     def _metadata(self, event: dict[str, Any]) -> None:
         """Take the usage if the app put it there; the protocol itself has none."""

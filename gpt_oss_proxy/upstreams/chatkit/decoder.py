@@ -57,6 +57,7 @@ class ChatKitDecoder(Decoder):
         self._tools_offered = tools_offered
         self._items: dict[str, _Item] = {}
         self._open_items: set[_Item] = set()  # those not yet done
+        self._work: set[str] = set()  # the ids of other items not yet done: reasoning, tasks
         self._latest: _Item | None = None
         self._thoughts: dict[tuple[str, int], str] = {}
         self._calls: set[str] = set()
@@ -121,7 +122,10 @@ class ChatKitDecoder(Decoder):
         item = field(event, dict, "item") or {}
         if item.get("type") == "assistant_message":
             self._take_parts(item)
-        elif item.get("type") == "workflow":
+            return
+        self._work.add(field(item, str, "id") or "")
+        self.complete = False
+        if item.get("type") == "workflow":
             self._take_workflow(item)
 
     def _item_updated(self, event: dict[str, Any]) -> None:
@@ -135,10 +139,12 @@ class ChatKitDecoder(Decoder):
         handle = _ITEMS.get(field(item, str, "type") or "")
         if handle:
             handle(self, item)
+        self._work_done(field(item, str, "id") or "")
 
     def _item_removed(self, event: dict[str, Any]) -> None:
         item_id = field(event, str, "item_id", "itemId") or ""
         self._widgets.pop(item_id, None)
+        self._work_done(item_id)
         if item := self._items.pop(item_id, None):
             self._removed = True
             self._rewritten = self._rewritten or bool(item.text)
@@ -175,7 +181,7 @@ class ChatKitDecoder(Decoder):
         self.call(len(self._calls), call_id=call_id, name=field(item, str, "name") or "")
         self.call(len(self._calls), arguments=arguments)
         self._calls.add(call_id)
-        self.complete = not self._open_items
+        self._look_whether_complete()
 
     def _generated_image(self, item: dict[str, Any]) -> None:
         if url := field(field(item, dict, "image") or {}, str, "url"):
@@ -248,7 +254,16 @@ class ChatKitDecoder(Decoder):
     def _settle(self, item: _Item) -> None:
         """Close an item. With none open the turn may be whole; only the end of the body tells for sure."""
         self._open_items.discard(item)
-        self.complete = not self._open_items
+        self._look_whether_complete()
+
+    def _work_done(self, item_id: str) -> None:
+        if item_id in self._work:
+            self._work.discard(item_id)
+            if self._items or self._calls:
+                self._look_whether_complete()
+
+    def _look_whether_complete(self) -> None:
+        self.complete = not self._open_items and not self._work
 
     # Reasoning
 

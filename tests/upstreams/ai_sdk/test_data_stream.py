@@ -105,6 +105,27 @@ def test_parts_that_mean_nothing_to_a_client_change_nothing(line):
     assert answer(line, *HI) == answer(*HI[:2], line, *HI[2:]) == answer(*HI, line) == stopped("Hi")
 
 
+@pytest.mark.parametrize("line", [("0", "!"), ("g", "hm")])
+def test_a_message_that_goes_on_after_its_end_wants_another_end(line):
+    assert answer(*HI, line).error is answer(*HI, line, cut=True).error is UpstreamIncomplete
+    assert answer(*HI, line, message_end()).finish == "stop"
+
+
+@pytest.mark.parametrize("nonsense", [b"<html>\n", b"0:7\n", b"0:{\n"])
+def test_nonsense_after_the_end_does_no_harm(nonsense):
+    assert answer(*HI, nonsense) == stopped("Hi")
+
+
+def test_a_byte_order_mark_at_the_beginning_does_no_harm():
+    assert answer(b"\xef\xbb\xbf", *HI) == stopped("Hi")
+
+
+def test_an_answer_that_ends_after_a_tool_that_the_server_has_run_is_incomplete():
+    asked = [F, call(), result(), step_end("tool-calls")]
+    assert answer(*asked) == failed(UpstreamIncomplete)
+    assert answer(*asked, ("0", "Hi"), step_end(), message_end()) == stopped("Hi")
+
+
 def test_text_is_told_as_it_comes():
     assert said(decoder(), lines(*HI)) == ["H", "i"]
 
@@ -302,7 +323,7 @@ def test_a_line_above_the_limit_is_too_large(size):
     "line",
     [b"<html>", b"{}", b"hello", b"0", b" ", b'10:"x"', b'0:"x', b"0:", b"0:7", b"0:null", b"0:[]", b"g:{}", b"3:{}",
      b"9:[]", b"a:7", b'd:"stop"', b"e:null", b'9:{"toolCallId":7}', b'd:{"finishReason":7}', b'e:{"usage":7}',
-     b'0:"\xff"', b"0:" + b"[" * 5000, b"\xef\xbb\xbf0:\"x\""],
+     b'0:"\xff"', b"0:" + b"[" * 5000],
 )  # fmt: skip
 def test_what_is_not_the_protocol_is_a_protocol_error(line, size):
     assert decode(decoder(tools=True), line + b"\n", size) == failed(UpstreamProtocolError)

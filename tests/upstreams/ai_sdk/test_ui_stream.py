@@ -294,6 +294,19 @@ def test_an_event_above_the_limit_is_too_large(size):
     assert decode(decoder(limit=1000), sse_bytes(text("x" * 1000)), size) == failed(UpstreamTooLarge)
 
 
+def test_an_event_without_data_is_passed_over():
+    assert answer(b"data:\n\n", text("Hi"), b"data\n\n", end()) == stopped("Hi")
+
+
+def test_a_message_that_goes_on_after_its_end_wants_another_end():
+    assert answer(text("Hi"), end(), text("!")) == failed(UpstreamIncomplete, "Hi!")
+    assert answer(text("Hi"), end(), text("!"), end()) == stopped("Hi!")
+
+
+def test_nonsense_after_the_end_does_no_harm():
+    assert answer(text("Hi"), end(), b"data: <html>\n\n") == stopped("Hi")
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     "data",
@@ -302,7 +315,6 @@ def test_an_event_above_the_limit_is_too_large(size):
         b"7",
         b"[]",
         b"null",
-        b"",
         b"{",
         b"\xff",
         b'{"a":' * 5000,

@@ -434,6 +434,23 @@ def test_a_connection_that_breaks_in_the_second_message_is_incomplete():
     assert answer(*HI, added(id="n"), cut=True) == failed(UpstreamIncomplete, "Hi")
 
 
+@pytest.mark.parametrize("kind", ["workflow", "task", "a_kind_of_tomorrow"])
+def test_a_connection_that_breaks_while_other_work_is_open_is_incomplete(kind):
+    opened, ended = ({"type": f"thread.item.{event}", "item": {"type": kind, "id": "w"}} for event in ("added", "done"))
+    assert answer(*HI, opened, cut=True) == failed(UpstreamIncomplete, "Hi")
+    assert answer(*HI, opened, ended, cut=True) == answer(*HI, opened, removed("w"), cut=True) == stopped("Hi")
+    assert answer(opened, *HI, cut=True) == failed(UpstreamIncomplete, "Hi")
+    assert answer(opened, *HI) == stopped("Hi")  # a clean end says that all is said
+
+
+def test_nonsense_after_the_answer_does_no_harm():
+    assert answer(*HI, b"data: <html>\n\n") == stopped("Hi")
+
+
+def test_an_error_after_the_answer_is_an_error():
+    assert answer(*HI, {"type": "error", "message": "no"}) == failed(UpstreamFailed, "Hi")
+
+
 def test_completeness_comes_with_done_and_goes_with_the_next_item():
     reader = decoder()
     seen = []
