@@ -5,8 +5,13 @@ from gevent import monkey
 monkey.patch_all()  # before anything imports ssl, or every https call is a RecursionError
 
 import os  # noqa: E402
+import shutil  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
+from gpt_oss_proxy.gateway.board import ROWS  # noqa: E402
 from gpt_oss_proxy.settings import Settings, SettingsError  # noqa: E402
 
 try:
@@ -27,6 +32,33 @@ control_socket_disable = True
 accesslog = None  # the gateway writes its own line for each request
 errorlog = "-"
 loglevel = "warning"
+
+
+# Where the workers' metrics meet, also after a reload, which runs this file again. The name is prometheus_client's.
+FOLDER, OURS = "PROMETHEUS_MULTIPROC_DIR", "gpt_oss_proxy-"
+if FOLDER not in os.environ:
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix=OURS)
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
+    """Give the worker a row of its own on the board."""
+    worker.app.wsgi().board.row = row_of(worker)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
+    """Forget what a worker that has ended, by whatever death, had counted as running."""
+    worker.app.wsgi().board.clear(row_of(worker))
+
+
+def row_of(worker: Any) -> int:
+    """Return the worker's row: gunicorn numbers all that it ever starts."""
+    return int(worker.age) % ROWS
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001 - gunicorn's hook
+    """Leave nothing behind."""
+    if Path(os.environ[FOLDER]).name.startswith(OURS):
+        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
 
 
 def when_ready(_server: object) -> None:

@@ -1,16 +1,26 @@
 """The composition root: builds every part and is the only place where parts meet."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, request
 
 from gpt_oss_proxy.apis import chat_completions
 from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.blueprints import every_answer, inference, models, operations
 from gpt_oss_proxy.chat.tokens import Count, load_o200k
 from gpt_oss_proxy.gateway.access_log import log_to_stdout
+from gpt_oss_proxy.gateway.auth import Keys
+from gpt_oss_proxy.gateway.board import Board
+from gpt_oss_proxy.gateway.breaker import Breaker
+from gpt_oss_proxy.gateway.call import Candidate
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
+from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.metrics import Metrics
+from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import TimeLimits
 from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.settings import Settings, SettingsError
@@ -20,45 +30,60 @@ from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.openai import OpenAI
 from gpt_oss_proxy.upstreams.transport import Transport
 
+MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it; gunicorn.conf.py makes the folder
 CLIENT_APIS: Mapping[str, ClientApi] = {
     "chat_completions": chat_completions,
 }
 
+
+class Protocol(NamedTuple):
+    """How an upstream is built, and the setting that holds its URL; without one there is no such upstream."""
+
+    build: Callable[[Settings, Transport], Upstream]
+    url: str
+
+
 # In the order in which they are asked who serves a model.
-UPSTREAMS: tuple[Callable[[Settings, Transport], Upstream | None], ...] = (
-    lambda settings, transport: ChatKit(
-        transport,
-        base_url=settings.base_url,
-        dialect=settings.chatkit_dialect,
-        effort_default=settings.reasoning_effort_default,
-        max_event_bytes=settings.max_event_bytes,
+UPSTREAMS: Mapping[str, Protocol] = {
+    "chatkit": Protocol(
+        lambda settings, transport: ChatKit(
+            transport,
+            base_url=settings.base_url,
+            dialect=settings.chatkit_dialect,
+            effort_default=settings.reasoning_effort_default,
+            max_event_bytes=settings.max_event_bytes,
+        ),
+        "base_url",
     ),
-    lambda settings, transport: AiSdk(
-        transport,
-        url=settings.vercel_minimal_api_url,
-        session_prefix=settings.vercel_session_prefix,
-        image_format=settings.ai_sdk_image_format,
-        message_format=settings.ai_sdk_message_format,
-        max_event_bytes=settings.max_event_bytes,
+    "ai_sdk": Protocol(
+        lambda settings, transport: AiSdk(
+            transport,
+            url=settings.vercel_minimal_api_url,
+            session_prefix=settings.vercel_session_prefix,
+            image_format=settings.ai_sdk_image_format,
+            message_format=settings.ai_sdk_message_format,
+            max_event_bytes=settings.max_event_bytes,
+        ),
+        "vercel_minimal_api_url",
     ),
-    lambda settings, transport: (
-        OpenAI(
+    "openai": Protocol(
+        lambda settings, transport: OpenAI(
             transport,
             base_url=settings.openai_base_url,
             api_key=settings.openai_api_key,
             model_ids=settings.openai_models,
             max_event_bytes=settings.max_event_bytes,
-        )
-        if settings.openai_base_url
-        else None
+        ),
+        "openai_base_url",
     ),
-)
+}
 
 
 class Gateway(Flask):
-    """The WSGI application, and the dispatcher that its worker tells to drain."""
+    """The WSGI application, the dispatcher that its worker tells to drain, and the numbers that all workers share."""
 
     dispatcher: Dispatcher
+    board: Board
 
 
 def create_app(
@@ -74,17 +99,24 @@ def create_app(
         total=settings.total_timeout_seconds,
         keepalive=settings.keepalive_seconds,
     )
-    router = Router(upstreams)
     app = Gateway(__name__, static_folder=None)
-    app.dispatcher = Dispatcher(router, limits, count or load_o200k())
+    app.board = Board()
+    guard = partial(_guard, app.board, settings)
+    guards = [guard(upstream) for upstream in upstreams]
+    router = Router(guards, build_failover(settings, guards, guard))
+    places = Places(app.board, settings.max_requests)
+    app.dispatcher = Dispatcher(router, limits, count or load_o200k(), places=places, retries=settings.retries)
+    metrics = Metrics(places, router.guards, folder=os.environ.get(MULTIPROC_DIR))
+    keys = Keys(settings.api_keys)
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the default provider
     app.url_map.strict_slashes = False  # a redirect would be an HTML page, and SDKs do not repeat a POST
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a preflight gets a 405, so no foreign page may post
-    every_answer.install(app)
-    app.register_blueprint(operations.blueprint(app.dispatcher))
+    every_answer.install(app, metrics)
+    app.register_blueprint(operations.blueprint(app.dispatcher, router, metrics))
     for name, prefix in (("v1", "/v1"), ("bare", None)):  # without /v1 is a frequent mistake in base URLs
         views = Blueprint(name, __name__, url_prefix=prefix)
+        views.before_request(lambda: keys.check(request.headers.get("Authorization", "")))
         views.register_blueprint(inference.blueprint(CLIENT_APIS, app.dispatcher, settings))
         views.register_blueprint(models.blueprint(router, settings.demonstration))
         app.register_blueprint(views)
@@ -102,7 +134,33 @@ def _check_default_model(settings: Settings, upstreams: Sequence[Upstream]) -> N
 
 def build_upstreams(settings: Settings) -> tuple[Upstream, ...]:
     """Return the upstreams that the settings name, each with a session of its own."""
-    built = (
-        build(settings, Transport(connect_timeout_seconds=settings.connect_timeout_seconds)) for build in UPSTREAMS
-    )
-    return tuple(upstream for upstream in built if upstream)
+    return tuple(_build(protocol, settings) for protocol in UPSTREAMS.values() if getattr(settings, protocol.url))
+
+
+def build_failover(
+    settings: Settings, guards: Sequence[Guard], guard: Callable[[Upstream], Guard]
+) -> dict[str, list[Candidate]]:
+    """Return who else is asked for which model; servers that only FAILOVER names are built here, each once."""
+    known = {guard.upstream.name: guard for guard in guards}
+    found: dict[str, list[Candidate]] = {}
+    for model, named, model_there in settings.failover:
+        if named not in known:
+            protocol, plus, url = named.partition("+")
+            if not plus:
+                raise SettingsError(f"FAILOVER names {named}, but {UPSTREAMS[protocol].url.upper()} is not set")
+            # The key is for OPENAI_BASE_URL, and for nobody else to see.
+            there: dict[str, Any] = {UPSTREAMS[protocol].url: url, "openai_api_key": ""}
+            upstream = _build(UPSTREAMS[protocol], dataclasses.replace(settings, **there))
+            upstream.name = f"{protocol}-{1 + sum(name.startswith(protocol) for name in known)}"
+            known[named] = guard(upstream)
+        found.setdefault(model, []).append(Candidate(known[named], model_there))
+    return found
+
+
+def _build(protocol: Protocol, settings: Settings) -> Upstream:
+    return protocol.build(settings, Transport(connect_timeout_seconds=settings.connect_timeout_seconds))
+
+
+def _guard(board: Board, settings: Settings, upstream: Upstream) -> Guard:
+    breaker = Breaker(board, failures=settings.breaker_failures, seconds=settings.breaker_seconds)
+    return Guard(upstream, breaker, Places(board, settings.max_requests_per_upstream))

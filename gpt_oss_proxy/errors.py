@@ -6,11 +6,13 @@ GatewayError                       500 server_error
 │   ├── ModelNotFound              404                          no such model
 │   ├── MethodNotAllowed           405
 │   └── BodyTooLarge               413
+├── Unauthorized                   401 authentication_error     no key, or none that we know
 ├── UpstreamRejected               400 upstream_error           the upstream refused this content
 ├── RateLimited                    429 rate_limit_error
 ├── UpstreamFailed                 502 upstream_error           the upstream is at fault
 │   ├── UpstreamUnreachable                                     refused, name not resolved, TLS
 │   ├── UpstreamConnectionError                                 broken before an answer began
+│   ├── UpstreamBadGateway                                      its own 502 or 504
 │   ├── UpstreamIncomplete                                      ended before its protocol's terminal event
 │   ├── UpstreamProtocolError                                   HTML, malformed, bad coding
 │   ├── UpstreamTooLarge
@@ -18,6 +20,7 @@ GatewayError                       500 server_error
 │   └── UpstreamAuthRequired                                    it wants a login that only its operator can give
 ├── Overloaded                     503 overloaded_error
 │   ├── ShuttingDown
+│   ├── CircuitOpen                                             the upstream has failed so often that it is not asked
 │   └── UpstreamUnavailable
 ├── TimedOut                       504 timeout_error
 │   ├── UpstreamConnectTimeout
@@ -62,7 +65,11 @@ class GatewayError(Exception):
     """An end that a client is told of: `status` over HTTP, or an error event once the stream has begun.
 
     `param` is the path of the field at fault, like `messages[0].content`. `retry_after` is the value of a Retry-After
-    header (seconds or an HTTP date). `should_retry` False tells SDKs that asking again cannot help.
+    header (seconds or an HTTP date), `upstream_retry_after` the upstream's own, if it sent one. `should_retry` False
+    tells SDKs that asking again cannot help.
+
+    Is it safe to ask again, or elsewhere? Only where `not_taken` is True: nobody has begun to work on the request.
+    `unhealthy` errors say that an upstream is not there at all; enough of them in a row open its circuit.
     """
 
     status = 500
@@ -71,6 +78,8 @@ class GatewayError(Exception):
     message = "The gateway failed."
     retry_after: str | None = None
     should_retry: bool | None = None
+    not_taken = False
+    unhealthy = False
 
     def __init__(
         self,
@@ -84,6 +93,7 @@ class GatewayError(Exception):
         self.message = message or self.message
         self.code = code or self.code
         self.param = param
+        self.upstream_retry_after = retry_after
         self.retry_after = retry_after or self.retry_after
         self.should_retry = self.should_retry if should_retry is None else should_retry
         super().__init__(self.message)
@@ -134,6 +144,15 @@ class BodyTooLarge(InvalidRequest):
     message = "The request's body is too large."
 
 
+class Unauthorized(GatewayError):
+    """The operator wants a key, and this request has none that is known."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+    message = "This gateway wants an API key: send it as `Authorization: Bearer …`. Ask the operator for one."
+
+
 class UpstreamRejected(GatewayError):
     """The upstream refused this content (its 400, 413, 422)."""
 
@@ -151,6 +170,7 @@ class RateLimited(GatewayError):
     code = "upstream_rate_limited"
     message = "The model's server limits the rate of requests. Try again later."
     retry_after = _RETRY_SOON
+    not_taken = True
 
 
 class UpstreamFailed(GatewayError):
@@ -166,6 +186,7 @@ class UpstreamUnreachable(UpstreamFailed):
     """No connection: refused, name not resolved, TLS."""
 
     code = "upstream_unreachable"
+    not_taken = unhealthy = True
     message = "The model's server cannot be reached. Try again; if it stays so, tell the gateway's operator."
 
 
@@ -174,6 +195,13 @@ class UpstreamConnectionError(UpstreamFailed):
 
     code = "upstream_connection_error"
     message = "The connection to the model's server broke before it answered. Try again."
+    unhealthy = True
+
+
+class UpstreamBadGateway(UpstreamFailed):
+    """Its own 502 or 504: what stands in front of it got no answer either."""
+
+    not_taken = unhealthy = True
 
 
 class UpstreamIncomplete(UpstreamFailed):
@@ -220,6 +248,7 @@ class Overloaded(GatewayError):
     code = "overloaded"
     message = "The gateway has too much to do. Try again soon."
     retry_after = _RETRY_SOON
+    not_taken = True
 
 
 class ShuttingDown(Overloaded):
@@ -230,9 +259,17 @@ class ShuttingDown(Overloaded):
     retry_after = "1"
 
 
+class CircuitOpen(Overloaded):
+    """The upstream has failed so often in a row that it is left alone for a while."""
+
+    code = "circuit_open"
+    message = "The model's server has failed too often lately, and is not asked for a while. Try again later."
+
+
 class UpstreamUnavailable(Overloaded):
     """The upstream's own 503."""
 
+    unhealthy = True
     code = "upstream_unavailable"
     message = "The model's server has no room for more work now. Try again later."
 
@@ -251,6 +288,7 @@ class UpstreamConnectTimeout(TimedOut):
 
     code = "upstream_connect_timeout"
     message = "The model's server did not accept a connection in time. Try again."
+    not_taken = unhealthy = True
 
 
 class UpstreamFirstEventTimeout(TimedOut):
@@ -258,6 +296,7 @@ class UpstreamFirstEventTimeout(TimedOut):
 
     code = "upstream_first_event_timeout"
     message = "The model's server did not begin its answer in time. Try again, or ask for less."
+    unhealthy = True
 
 
 class UpstreamIdleTimeout(TimedOut):

@@ -13,6 +13,7 @@ ChatKitDialect = Literal["older", "published"]
 ImageFormat = Literal["image", "image_url", "attachments"]
 MessageFormat = Literal["content", "parts"]
 
+PROTOCOLS = ("chatkit", "ai_sdk", "openai")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _MEBIBYTE = 1024 * 1024
 
@@ -79,8 +80,34 @@ def _optional(kind: _Kind) -> _Kind:
     return _Kind(lambda text: kind.parse(text) if text else "", f"{kind.allowed}, or nothing")
 
 
+def _failover(text: str) -> tuple[tuple[str, str, str], ...]:
+    """Return (model, upstream or protocol+URL, the model's id there) of each entry."""
+    found = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        model, _, target = entry.partition("=")
+        upstream, _, model_there = target.partition("#")
+        protocol, plus, url = upstream.partition("+")
+        if not model or protocol not in PROTOCOLS or (plus and not _url(url)):
+            raise ValueError
+        found.append((_token(model), f"{protocol}{plus}{_url(url) if plus else ''}", _token(model_there) or model))
+    return tuple(found)
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    keys = tuple(filter(None, (_token(part.strip()) for part in text.split(","))))
+    if any(" " in key or re.fullmatch(r"sha256:(?![0-9a-f]{64}$).*", key) for key in keys):
+        raise ValueError
+    return keys
+
+
 _URL = _Kind(_url, "a URL that begins with http:// or https://, without ? and #")
 _NAME = _Kind(_token, "text of visible ASCII characters")
+_KEYS = _Kind(_keys, "keys of visible ASCII characters, or sha256: and a key's SHA-256 in hex, separated by commas")
+_FAILOVER = _Kind(
+    _failover,
+    f"MODEL=UPSTREAM, separated by commas; UPSTREAM is one of {', '.join(PROTOCOLS)}, or one of them with + and the "
+    "URL of another such server, and may end with # and the model's id there",
+)
 _IDS = _Kind(_ids, "ids of visible ASCII characters, separated by commas")
 
 
@@ -123,6 +150,27 @@ class Settings:
     max_body_bytes: int = _setting(_integer(1024, 1024 * _MEBIBYTE), 32 * _MEBIBYTE, "largest request", unit="bytes")
     max_event_bytes: int = _setting(
         _integer(65536, 1024 * _MEBIBYTE), 16 * _MEBIBYTE, "largest single event of an upstream", unit="bytes"
+    )
+    max_requests: int = _setting(
+        _integer(1, 1_000_000), 4000, "chats that run at the same time, in all workers; above it is a 503"
+    )
+    max_requests_per_upstream: int = _setting(
+        _integer(1, 1_000_000), 3500, "chats that run at the same time at one upstream, in all workers"
+    )
+    retries: int = _setting(
+        _integer(0, 10), 2, "how often a request that no upstream has taken is tried again, before the first byte"
+    )
+    failover: tuple[tuple[str, str, str], ...] = _setting(
+        _FAILOVER, (), "who else is asked for a model, in order, when its upstream is not there"
+    )
+    breaker_failures: int = _setting(
+        _integer(0, 10_000), 10, "requests in a row that find an upstream not there, until it is left alone; 0 = never"
+    )
+    breaker_seconds: float = _setting(
+        _number(0.1, 3600), 10.0, "how long it is left alone, up to eight times longer if it stays away", unit="s"
+    )
+    api_keys: tuple[str, ...] = _setting(
+        _KEYS, (), "keys that clients must have one of; nothing = no key is needed", secret=True
     )
     chatkit_dialect: ChatKitDialect = _setting(
         _choice(*get_args(ChatKitDialect)),

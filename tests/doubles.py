@@ -11,6 +11,11 @@ from werkzeug.test import TestResponse
 from gpt_oss_proxy.app import Gateway, create_app
 from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.gateway.access_log import Record
+from gpt_oss_proxy.gateway.board import Board
+from gpt_oss_proxy.gateway.breaker import Breaker
+from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.settings import Settings
 from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream
 from gpt_oss_proxy.upstreams.transport import Transport
@@ -64,6 +69,16 @@ class Scripted(Upstream):
                         gevent.sleep(step)
         finally:
             self.ended += 1
+
+
+def guard(upstream: Upstream, *, failures: int = 0, places: int = 1000) -> Guard:
+    """Return the upstream behind a door that stays open, unless told otherwise."""
+    board = Board()
+    return Guard(upstream, Breaker(board, failures=failures, seconds=10), Places(board, places))
+
+
+def record() -> Record:
+    return Record(id="req_1", method="POST", path="/", started=0.0)
 
 
 def gateway(*upstreams: Upstream, **settings: Any) -> Gateway:

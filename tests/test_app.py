@@ -34,7 +34,7 @@ def test_the_application_routes_what_the_contract_names_with_and_without_v1() ->
     below = {("POST", api.PATH) for api in CLIENT_APIS.values()} | {
         (method, path) for method in ("GET", "HEAD") for path in ("/models", "/models/<path:model_id>")
     }
-    operations = {(method, path) for method in ("GET", "HEAD") for path in ("/", "/healthz", "/readyz")}
+    operations = {(method, path) for method in ("GET", "HEAD") for path in ("/", "/healthz", "/readyz", "/metrics")}
     assert routes == below | {(method, f"/v1{path}") for method, path in below} | operations
 
 

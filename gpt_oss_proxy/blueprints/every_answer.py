@@ -4,6 +4,7 @@ import logging
 import re
 import time
 import uuid
+from functools import partial
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -12,16 +13,17 @@ from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 from gpt_oss_proxy.apis.base import render_error
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
 from gpt_oss_proxy.gateway.access_log import Record
+from gpt_oss_proxy.gateway.metrics import Metrics
 from gpt_oss_proxy.gateway.relay import ClientGone
 
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-def install(app: Flask) -> None:
-    """Make it hold for `app`."""
+def install(app: Flask, metrics: Metrics) -> None:
+    """Make it hold for `app`, and let `metrics` count it."""
     app.before_request(_begin)
-    app.after_request(_finish)
+    app.after_request(partial(_finish, metrics))
     app.register_error_handler(GatewayError, _error_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ClientGone, _client_gone)
@@ -35,7 +37,7 @@ def _begin() -> None:
     g.ignored = ()
 
 
-def _finish(response: Response) -> Response:
+def _finish(metrics: Metrics, response: Response) -> Response:
     record: Record = g.record
     record.status = response.status_code
     headers = response.headers
@@ -43,8 +45,13 @@ def _finish(response: Response) -> Response:
     headers["openai-processing-ms"] = str(round((time.monotonic() - record.started) * 1000))
     if g.ignored:
         headers["x-ignored-params"] = _header_value(", ".join(g.ignored))
-    response.call_on_close(record.write)
+    response.call_on_close(partial(_end, metrics, record))
     return response
+
+
+def _end(metrics: Metrics, record: Record) -> None:
+    record.write()
+    metrics.observe(record)
 
 
 def _header_value(text: str) -> str:
@@ -57,6 +64,8 @@ def _error_response(error: GatewayError) -> Response:
     response = Response(render_error(error), status=error.status, mimetype="application/json")
     if error.retry_after is not None:
         response.headers["retry-after"] = error.retry_after
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if error.should_retry is not None:
         response.headers["x-should-retry"] = str(error.should_retry).lower()
     return response
@@ -76,9 +85,9 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _client_gone(_error: ClientGone) -> Response:
-    # Nobody reads this. 499 is nginx's word for it; the access log shows it.
+    # Nobody reads this, unless he only half closed. 499 is nginx's word for it; the access log shows it.
     g.record.outcome = "client_gone"
-    return Response(status=499)
+    return Response(status=499, mimetype="application/json")
 
 
 def _bug(error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import socket
 import time
 import uuid
@@ -36,13 +37,21 @@ def blueprint(apis: Mapping[str, ClientApi], dispatcher: Dispatcher, settings: S
 
 def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callable[[], Response]:
     def view() -> Response:
+        place = dispatcher.places.take()  # before the body: what waits for its end costs memory, too
+        try:
+            response = answer_request()
+        except BaseException:
+            place.leave()
+            raise
+        response.call_on_close(place.leave)
+        return response
+
+    def answer_request() -> Response:
         body = read_body(request, max_bytes=settings.max_body_bytes, silence_seconds=settings.request_timeout_seconds)
         chat_request = _with_effort(api.parse(body, default_model=settings.default_model))
         record: Record = g.record
         record.model, record.stream = chat_request.model[:200], chat_request.stream
-        upstream = dispatcher.route(chat_request)
-        record.upstream = upstream.name
-        answer = dispatcher.dispatch(chat_request, upstream, _client())
+        answer = dispatcher.dispatch(chat_request, record, _client(), _patience())
         record.reference = answer.reference
         g.ignored = answer.ignored
         stamp = Stamp(f"{api.ID_PREFIX}{uuid.uuid4().hex}", int(time.time()), chat_request.model)
@@ -115,6 +124,15 @@ def _wants_text() -> bool:
     accepted = {kind.partition(";")[0].lower() for kind, quality in request.accept_mimetypes if quality}
     # axios and Angular ask for "application/json, text/plain, */*", whatever they want.
     return "text/plain" in accepted and accepted.isdisjoint({"text/event-stream", "application/json"})
+
+
+def _patience() -> float | None:
+    """Return the seconds after which the client's SDK gives up, None if it has not said."""
+    for name in ("x-stainless-read-timeout", "x-stainless-timeout"):
+        text = request.headers.get(name, "")
+        if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) and float(text) > 0:
+            return float(text)
+    return None
 
 
 def _client() -> socket.socket | None:

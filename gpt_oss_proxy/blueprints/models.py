@@ -4,7 +4,6 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from gpt_oss_proxy.errors import ModelNotFound
 from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.upstreams.base import Model
 
@@ -28,10 +27,6 @@ def blueprint(router: Router, demonstration: str) -> Blueprint:
 
     @routes.get("/models/<path:model_id>")
     def get_model(model_id: str) -> Response:
-        upstream = router.route(model_id)
-        found = next((model for model in upstream.models() if model.id == model_id), None)
-        if found is None:  # it went away in between
-            raise ModelNotFound(param="model")
-        return jsonify(show(found))
+        return jsonify(show(router.model(model_id)))
 
     return routes

@@ -1,9 +1,11 @@
-"""What operators, probes and the curious ask: /, /healthz, /readyz."""
+"""What operators, probes and the curious ask: /, /healthz, /readyz, /metrics."""
 
 from flask import Blueprint, Response, jsonify, request
 
 from gpt_oss_proxy.errors import ShuttingDown
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
+from gpt_oss_proxy.gateway.metrics import Metrics
+from gpt_oss_proxy.gateway.router import Router
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>gpt_oss_proxy</title>
@@ -15,7 +17,7 @@ _PAGE = """<!doctype html>
 """
 
 
-def blueprint(dispatcher: Dispatcher) -> Blueprint:
+def blueprint(dispatcher: Dispatcher, router: Router, metrics: Metrics) -> Blueprint:
     """Return the routes."""
     routes = Blueprint("operations", __name__)
 
@@ -37,7 +39,13 @@ def blueprint(dispatcher: Dispatcher) -> Blueprint:
     def readyz() -> Response:
         if dispatcher.draining:
             raise ShuttingDown
-        return jsonify({"status": "ready"})
+        # A circuit that is open makes no process unready: the other upstreams' models are still served.
+        circuits = {guard.upstream.name: guard.breaker.state for guard in router.guards}
+        return jsonify({"status": "ready", "circuits": circuits})
+
+    @routes.get("/metrics")
+    def show_metrics() -> Response:
+        return Response(metrics.text(), content_type=metrics.content_type)
 
     return routes
 

@@ -18,11 +18,23 @@ class Record(msgspec.Struct):
     started: float
     model: str = ""
     upstream: str = ""
+    tries: int = 0
     reference: str = ""
     stream: bool = False
     status: int = 0
     outcome: str = "ok"  # or the error's code, or client_gone
     first: float | None = None
+    ended: float = 0.0
+
+    @property
+    def first_seconds(self) -> float | None:
+        """From the request to the first events, None if none came."""
+        return None if self.first is None else self.first - self.started
+
+    @property
+    def total_seconds(self) -> float:
+        """From the request to its end."""
+        return self.ended - self.started
 
     def heard(self) -> None:
         """The first events of the answer are there."""
@@ -31,19 +43,20 @@ class Record(msgspec.Struct):
 
     def write(self) -> None:
         """Write the line: the request is over."""
-        now = time.monotonic()
+        self.ended = time.monotonic()
         line = {
             "id": self.id,
             "method": self.method,
             "path": self.path,
             "model": self.model,
             "upstream": self.upstream,
+            "tries": self.tries,
             "reference": self.reference,
             "stream": self.stream,
             "status": self.status,
             "outcome": self.outcome,
-            "first_seconds": None if self.first is None else round(self.first - self.started, 3),
-            "total_seconds": round(now - self.started, 3),
+            "first_seconds": None if self.first_seconds is None else round(self.first_seconds, 3),
+            "total_seconds": round(self.total_seconds, 3),
         }
         _log.info(msgspec.json.encode(line).decode())
 

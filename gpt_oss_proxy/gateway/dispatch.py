@@ -1,5 +1,6 @@
-"""From a neutral request to its events: route → admit → relay → count."""
+"""From a neutral request to its events: route → admit → call → relay → count."""
 
+import contextlib
 import socket
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
@@ -9,12 +10,18 @@ import gevent
 from gpt_oss_proxy.chat.events import Event, Started
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Text
 from gpt_oss_proxy.chat.tokens import Count, with_usage
-from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
+from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown, UpstreamFirstEventTimeout
+from gpt_oss_proxy.gateway.access_log import Record
+from gpt_oss_proxy.gateway.call import Call, Candidate
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
+from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import ClientGone, Relay, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.upstreams.base import Upstream
 
+_FEW_RETRIES = 3
+_SHARE_OF_RETRIES = 0.2
 # What changes the shape of an answer, so it must not be ignored where the upstream cannot do it.
 _SHAPES_THE_ANSWER = (
     "stop",
@@ -48,10 +55,17 @@ class Answer:
     `ignored` are the request's fields without effect; `reference` is the upstream's own id of the answer, or ''.
     """
 
-    def __init__(self, ignored: tuple[str, ...], events: Generator[list[Event], None, None], *, wait: bool) -> None:
-        self.ignored = ignored
+    def __init__(
+        self,
+        call: Call,
+        ignored: Mapping[Guard, tuple[str, ...]],
+        events: Generator[list[Event], None, None],
+        *,
+        wait: bool,
+    ) -> None:
         self._events = events
         self.reference, self._first = _first(events, wait=wait)
+        self.ignored = ignored[call.asked]
 
     def __iter__(self) -> Iterator[list[Event]]:
         """Yield the lists. Raises a GatewayError or ClientGone."""
@@ -64,31 +78,40 @@ class Answer:
 
 
 class Dispatcher:
-    """Gets answers."""
+    """Gets answers. `places` bounds the requests that run at the same time in all workers."""
 
-    def __init__(self, router: Router, limits: TimeLimits, count: Count) -> None:
+    def __init__(self, router: Router, limits: TimeLimits, count: Count, *, places: Places, retries: int) -> None:
         self._router = router
         self._limits = limits
         self._count = count
-        self._running: set[Relay] = set()
+        self._retries = retries
+        self._running: dict[Relay, Call] = {}
+        self.places = places
         self.draining = False
         self._cut_off = False
 
-    def route(self, request: ChatRequest) -> Upstream:
-        """Return the upstream that will answer. Raises ModelNotFound and its kin."""
-        return self._router.route(request.model)
-
-    def dispatch(self, request: ChatRequest, upstream: Upstream, client: socket.socket | None) -> Answer:
+    def dispatch(
+        self, request: ChatRequest, record: Record, client: socket.socket | None, patience: float | None = None
+    ) -> Answer:
         """Return the answer when its first events are there, or the first keep-alive is due if it is streamed.
 
-        `client` is the client's connection, watched until the answer ends; None if there is none to watch. Raises any
-        GatewayError, and ClientGone. The answer raises the same later on, and must be closed.
+        `record` notes who is asked. `client` is the client's connection, watched until the answer ends, or None.
+        `patience` is how many seconds the client will wait, None if it has not said. Raises any GatewayError, and
+        ClientGone. The answer raises the same later on, and must be closed.
         """
         if self._cut_off:
             raise ShuttingDown
-        ignored = admit(request, upstream)
-        events = self._events(upstream, request, client)
-        return Answer(ignored, events, wait=not request.stream)
+        limits = self._limits.within(patience, stream=request.stream)
+        candidates, ignored = self._admit(request)
+        call = Call(
+            request,
+            candidates,
+            record,
+            retries=self._retries,
+            seconds=min(limits.idle, limits.total),
+            may_retry=self._may_retry,
+        )
+        return Answer(call, ignored, self._events(call, request, limits, client), wait=not request.stream)
 
     def drain(self, seconds: float) -> None:
         """Give running answers these seconds, then end them with an honest error, and refuse whatever still comes.
@@ -104,20 +127,39 @@ class Dispatcher:
         for relay in self._running:
             relay.stop(ShuttingDown("The gateway is shutting down and had to cut this answer. Ask again."))
 
+    def _admit(self, request: ChatRequest) -> tuple[list[Candidate], Mapping[Guard, tuple[str, ...]]]:
+        """Return who may answer, and the fields without effect there. What the first cannot do is an InvalidRequest."""
+        first, *others = self._router.route(request.model)
+        ignored = {first.guard: admit(request, first.guard.upstream)}
+        candidates = [first]
+        for other in others:
+            with contextlib.suppress(InvalidRequest):
+                ignored[other.guard] = admit(request, other.guard.upstream)
+                candidates.append(other)
+        return candidates, ignored
+
+    def _may_retry(self) -> bool:
+        """Retries must not drown an upstream that comes back: few at a time, or a fifth of what runs."""
+        retrying = sum(call.pausing for call in self._running.values())
+        return retrying < max(_FEW_RETRIES, _SHARE_OF_RETRIES * len(self._running))
+
     def _events(
-        self, upstream: Upstream, request: ChatRequest, client: socket.socket | None
+        self, call: Call, request: ChatRequest, limits: TimeLimits, client: socket.socket | None
     ) -> Generator[list[Event], None, None]:
-        relay = Relay(upstream.stream(request), self._limits)
+        relay = Relay(call.lists(), limits)
         watch: ClientWatch | None = None
-        self._running.add(relay)
+        self._running[relay] = call
         try:
             watch = ClientWatch(client, lambda: relay.stop(ClientGone())) if client else None
             counts = request.include_usage or not request.stream
             yield from with_usage(iter(relay), request, self._count) if counts else relay
+        except UpstreamFirstEventTimeout:
+            call.timed_out()
+            raise
         finally:
             if watch:
                 watch.close()
-            self._running.discard(relay)
+            del self._running[relay]
             relay.close()
 
 

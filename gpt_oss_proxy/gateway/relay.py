@@ -24,6 +24,9 @@ from gpt_oss_proxy.errors import (
 
 # Lists read ahead of the client. Beyond it the upstream is read no faster than the client reads.
 _READ_AHEAD = 8
+# What of a client's patience is kept for the way to it.
+_SHARE_OF_PATIENCE = 0.1
+_MOST_OF_PATIENCE_SECONDS = 2.0
 
 
 class ClientGone(Exception):
@@ -36,6 +39,21 @@ class TimeLimits(msgspec.Struct, frozen=True):
     idle: float
     total: float
     keepalive: float
+
+    def within(self, patience: float | None, *, stream: bool) -> "TimeLimits":
+        """Return the limits for a client that gives up after `patience` seconds: our own word has to come before.
+
+        SDKs measure the wait for a whole answer or for the next bytes of a stream, never a stream's whole length, so
+        a stream that flows may take longer.
+        """
+        if patience is None:
+            return self
+        ours = patience - min(_SHARE_OF_PATIENCE * patience, _MOST_OF_PATIENCE_SECONDS)
+        return TimeLimits(
+            idle=min(self.idle, ours),
+            total=self.total if stream else min(self.total, ours),
+            keepalive=self.keepalive,
+        )
 
 
 class Relay:
@@ -51,9 +69,11 @@ class Relay:
         self._room = Semaphore(_READ_AHEAD)
         self._finished = False
         self._heard = False
-        self._total_due = time.monotonic() + limits.total
         self._reader = gevent.spawn(self._read)
         self._reader.rawlink(lambda reader: self._queue.put(_End(_error_of(reader))))
+        # Not only where lists are awaited: a client that reads nothing keeps its handler from ever coming there.
+        self._timer = gevent.get_hub().loop.timer(limits.total)
+        self._timer.start(self.stop, TotalTimeout())
 
     def __iter__(self) -> Iterator[list[Event]]:
         """Yield the lists; see the class."""
@@ -70,6 +90,8 @@ class Relay:
 
     def close(self) -> None:
         """End the call, unless its answer is complete: then it only lets its connection return to the pool."""
+        self._timer.stop()
+        self._timer.close()
         if not self._finished:
             self._reader.kill(block=False)
 
@@ -80,8 +102,6 @@ class Relay:
                 for events in self._call:
                     self._room.acquire()
                     self._queue.put(events)
-                    # An upstream that sends without a pause would otherwise never let the others run.
-                    gevent.sleep(0)
             except GatewayError as error:
                 return error
         return None
@@ -92,9 +112,7 @@ class Relay:
         idle_due = now + self._limits.idle
         keepalive_due = now + self._limits.keepalive
         while True:
-            if now >= self._total_due:  # also while events keep coming
-                raise TotalTimeout
-            item = self._next(min(idle_due, keepalive_due, self._total_due))
+            item = self._next(min(idle_due, keepalive_due))
             now = time.monotonic()
             if isinstance(item, _End):
                 raise item.error or InternalError

@@ -1,43 +1,64 @@
-"""Model id → the upstream that serves it."""
+"""Model id → the upstreams that can answer for it, in the order in which they are asked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gpt_oss_proxy.errors import GatewayError, ModelNotFound, quote
-from gpt_oss_proxy.upstreams.base import Model, Upstream
+from gpt_oss_proxy.gateway.call import Candidate
+from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.upstreams.base import Model
 
 
 class Router:
-    """Knows which upstream serves which model. Where two serve the same id, the first one does."""
+    """Knows which upstream serves which model, and who else is asked when it is not there.
 
-    def __init__(self, upstreams: Sequence[Upstream]) -> None:
-        self._upstreams = tuple(upstreams)
+    Where two upstreams serve the same id, it is the first one's.
+    """
 
-    def route(self, model_id: str) -> Upstream:
-        """Return the model's upstream. Raises ModelNotFound, or the error of an upstream that could not be asked."""
-        failure: GatewayError | None = None
-        known: list[str] = []
-        for upstream in self._upstreams:
-            try:
-                ids = [model.id for model in upstream.models()]
-            except GatewayError as error:
-                failure = error
-                continue
-            if model_id in ids:
-                return upstream
-            known += ids
-        if failure:  # it might have been this upstream's: to say that it does not exist could be a lie
-            raise failure
-        there_are = ", ".join(dict.fromkeys(known))
-        raise ModelNotFound(f"The model {quote(model_id)!r} does not exist. There are: {there_are}.", param="model")
+    def __init__(self, guards: Sequence[Guard], failover: Mapping[str, Sequence[Candidate]]) -> None:
+        self._guards = tuple(guards)
+        self._failover = failover
+
+    def route(self, model_id: str) -> tuple[Candidate, ...]:
+        """Return the model's candidates. Raises ModelNotFound, or the error of an upstream that could not be asked."""
+        guard, _ = self._find(model_id)
+        return (Candidate(guard, model_id), *self._failover.get(model_id, ()))
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """All upstreams, those that are only asked when others are not there included."""
+        spare = (candidate.guard for candidates in self._failover.values() for candidate in candidates)
+        return tuple(dict.fromkeys((*self._guards, *spare)))
+
+    def model(self, model_id: str) -> Model:
+        """Return the model. Raises as `route` does."""
+        return self._find(model_id)[1]
 
     def models(self) -> tuple[Model, ...]:
         """Return all models that can be asked for now; an upstream that does not answer has none."""
         found: dict[str, Model] = {}
-        for upstream in self._upstreams:
+        for guard in self._guards:
             try:
-                models = upstream.models()
+                models = guard.upstream.models()
             except GatewayError:
                 continue
             for model in models:
                 found.setdefault(model.id, model)
         return tuple(found.values())
+
+    def _find(self, model_id: str) -> tuple[Guard, Model]:
+        failure: GatewayError | None = None
+        known: list[str] = []
+        for guard in self._guards:
+            try:
+                models = guard.upstream.models()
+            except GatewayError as error:
+                failure = error
+                continue
+            for model in models:
+                if model.id == model_id:
+                    return guard, model
+            known += [model.id for model in models]
+        if failure:  # it might have been this upstream's: to say that it does not exist could be a lie
+            raise failure
+        there_are = ", ".join(dict.fromkeys(known))
+        raise ModelNotFound(f"The model {quote(model_id)!r} does not exist. There are: {there_are}.", param="model")

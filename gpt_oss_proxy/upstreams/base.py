@@ -157,6 +157,7 @@ class Upstream(abc.ABC):
 
     name: str
     honours: frozenset[str] | None = frozenset()  # request fields that reach the model; None = all of them
+    repeatable = False  # True: a POST that it may have accepted may be sent again, it does no harm
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

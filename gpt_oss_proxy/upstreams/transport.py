@@ -5,6 +5,7 @@ head of the answer, in the body.
 """
 
 import email.utils
+import errno
 import http.client
 import io
 import json
@@ -26,7 +27,9 @@ import urllib3.exceptions
 from gpt_oss_proxy.errors import (
     GatewayError,
     ModelNotFound,
+    Overloaded,
     RateLimited,
+    UpstreamBadGateway,
     UpstreamConnectionError,
     UpstreamConnectTimeout,
     UpstreamFailed,
@@ -154,6 +157,8 @@ def error_from_status(error: HTTPStatusError) -> GatewayError:
     if error.status in (401, 403):
         # Ours to mend, not the client's, so neither the status nor the text is passed on.
         return UpstreamFailed("The model's server refused the gateway's own credentials. Tell the gateway's operator.")
+    if error.status in (502, 504):
+        return UpstreamBadGateway()
     if 200 <= error.status < 300:
         return UpstreamProtocolError()
     return UpstreamFailed()
@@ -321,7 +326,8 @@ class _Connecting:
                 raise
             raise UpstreamConnectTimeout from error
         except urllib3.exceptions.NewConnectionError as error:  # refused, no such name: by its class a time-out, too
-            raise UpstreamUnreachable from error
+            ours = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.EMFILE, errno.ENFILE)
+            raise (Overloaded if ours else UpstreamUnreachable) from error
         except (urllib3.exceptions.ConnectTimeoutError, TimeoutError) as error:
             raise UpstreamConnectTimeout from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:

@@ -430,6 +430,7 @@ def test_the_log_knows_the_request_and_not_its_content(log: Log) -> None:
         "path": CHAT,
         "model": "model-1",
         "upstream": "scripted",
+        "tries": 1,
         "reference": "thread-1",
         "stream": True,
         "status": 200,

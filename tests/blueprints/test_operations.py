@@ -59,7 +59,8 @@ def test_liveness_asks_no_upstream() -> None:
 def test_readiness_ends_with_the_drain_and_liveness_does_not() -> None:
     app = gateway(Scripted())
     client = app.test_client()
-    assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"status": "ready"})
+    ready = {"status": "ready", "circuits": {"scripted": "closed"}}
+    assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, ready)
     app.dispatcher.drain(20)
     response = client.get("/readyz")
     assert (response.status_code, response.json) == (503, ShuttingDown().body())

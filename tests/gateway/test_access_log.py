@@ -35,6 +35,7 @@ def test_a_record_is_one_line_of_json(output: io.StringIO) -> None:
         "method": "POST",
         "path": "/v1/ü%s\n",
         "model": "m",
+        "tries": 0,
         "upstream": "chatkit",
         "reference": "thread-1",
         "stream": True,

@@ -19,11 +19,13 @@ from gpt_oss_proxy.errors import (
     UpstreamIncomplete,
 )
 from gpt_oss_proxy.gateway import dispatch as module
+from gpt_oss_proxy.gateway.board import Board
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher, admit
+from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
-from tests.doubles import Scripted, Step
+from tests.doubles import Scripted, Step, guard, record
 
 LONG = 20.0
 A: list[Event] = [TextDelta("a")]
@@ -32,7 +34,8 @@ COUNTED = [Usage(2 + 4 + 3, 1), *END]
 
 
 def dispatcher(*upstreams: Scripted, idle: float = LONG, keepalive: float = LONG) -> Dispatcher:
-    return Dispatcher(Router(upstreams), TimeLimits(idle, LONG, keepalive), len)
+    router = Router([guard(upstream) for upstream in upstreams], {})
+    return Dispatcher(router, TimeLimits(idle, LONG, keepalive), len, places=Places(Board(), 100), retries=0)
 
 
 def asking(**fields: Any) -> ChatRequest:
@@ -40,7 +43,7 @@ def asking(**fields: Any) -> ChatRequest:
 
 
 def dispatch(gate: Dispatcher, request: ChatRequest, client: socket.socket | None) -> Answer:
-    return gate.dispatch(request, gate.route(request), client)
+    return gate.dispatch(request, record(), client)
 
 
 def answer(*script: Step, client: socket.socket | None = None, **fields: Any) -> Answer:
@@ -200,7 +203,7 @@ def test_while_draining_answers_finish_and_what_still_arrives_is_served() -> Non
     assert list(dispatch(gate, asking(stream=True), None)) == [A, END]
     assert len(gate._running) == 1
     assert list(running) == [A, END]
-    assert gate._running == set()
+    assert gate._running == {}
 
 
 def test_what_still_runs_at_the_end_of_the_drain_ends_with_an_honest_error() -> None:

