@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, request
 
 from gpt_oss_proxy.apis import chat_completions
 from gpt_oss_proxy.apis.base import ClientApi
-from gpt_oss_proxy.blueprints import every_answer, inference, models, operations
+from gpt_oss_proxy.blueprints import every_answer, inference, models, openapi, operations
 from gpt_oss_proxy.chat.tokens import Count, load_o200k
 from gpt_oss_proxy.gateway.access_log import log_to_stdout
 from gpt_oss_proxy.gateway.auth import Keys
@@ -114,6 +114,7 @@ def create_app(
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a preflight gets a 405, so no foreign page may post
     every_answer.install(app, metrics)
     app.register_blueprint(operations.blueprint(app.dispatcher, router, metrics))
+    app.register_blueprint(openapi.blueprint(CLIENT_APIS))
     for name, prefix in (("v1", "/v1"), ("bare", None)):  # without /v1 is a frequent mistake in base URLs
         views = Blueprint(name, __name__, url_prefix=prefix)
         views.before_request(lambda: keys.check(request.headers.get("Authorization", "")))

@@ -1,10 +1,16 @@
 """The composition root: parts meet, and unusable settings stop the start."""
 
+import json
+
 import pytest
 
-from gpt_oss_proxy.app import CLIENT_APIS, UPSTREAMS, build_upstreams, create_app
+from gpt_oss_proxy.app import CLIENT_APIS, UPSTREAMS, build_failover, build_upstreams, create_app
+from gpt_oss_proxy.chat.events import Finish
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.errors import Unauthorized
 from gpt_oss_proxy.settings import Settings, SettingsError
 from gpt_oss_proxy.upstreams.base import Upstream
+from tests.doubles import HELLO, Scripted, gateway, guard
 
 
 def served(settings: Settings) -> list[tuple[str, list[str]]]:
@@ -34,7 +40,11 @@ def test_the_application_routes_what_the_contract_names_with_and_without_v1() ->
     below = {("POST", api.PATH) for api in CLIENT_APIS.values()} | {
         (method, path) for method in ("GET", "HEAD") for path in ("/models", "/models/<path:model_id>")
     }
-    operations = {(method, path) for method in ("GET", "HEAD") for path in ("/", "/healthz", "/readyz", "/metrics")}
+    operations = {
+        (method, path)
+        for method in ("GET", "HEAD")
+        for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+    }
     assert routes == below | {(method, f"/v1{path}") for method, path in below} | operations
 
 
@@ -78,3 +88,78 @@ def test_without_settings_the_environment_is_read(monkeypatch: pytest.MonkeyPatc
 def test_without_a_counter_o200k_counts() -> None:
     app = create_app(Settings())
     assert app.dispatcher._count("Hello, world!") == 4
+
+
+def failover(settings: Settings) -> dict[str, list[tuple[str, str]]]:
+    """Who else is asked for which model, by name, and for which model there."""
+    guards = [guard(upstream) for upstream in build_upstreams(settings)]
+    found = build_failover(settings, guards, guard)
+    return {
+        model: [(candidate.guard.upstream.name, candidate.model) for candidate in candidates]
+        for model, candidates in found.items()
+    }
+
+
+def test_failover_names_upstreams_that_are_there_and_others_by_their_url() -> None:
+    settings = Settings.from_environ(
+        {
+            "OPENAI_BASE_URL": "http://localhost:1/v1",
+            "OPENAI_MODELS": "a",
+            "FAILOVER": "gpt-oss-120b=chatkit+http://localhost:2, gpt-oss-120b=openai#org/gpt-oss,"
+            "gpt-oss-20b=chatkit+http://localhost:2/,gpt-4o=ai_sdk+http://localhost:3/api/chat#gpt-4o-mini",
+        }
+    )
+    assert failover(settings) == {
+        "gpt-oss-120b": [("chatkit-2", "gpt-oss-120b"), ("openai", "org/gpt-oss")],
+        "gpt-oss-20b": [("chatkit-2", "gpt-oss-20b")],
+        "gpt-4o": [("ai_sdk-2", "gpt-4o-mini")],
+    }
+
+
+def test_the_key_of_one_server_is_not_sent_to_another() -> None:
+    settings = Settings(
+        openai_base_url="http://localhost:1/v1",
+        openai_models=("a",),
+        openai_api_key="sk-secret",
+        failover=(("a", "openai+http://localhost:2/v1", "a"),),
+    )
+    (spare,) = build_failover(settings, [guard(upstream) for upstream in build_upstreams(settings)], guard)["a"]
+    url, headers, _ = spare.guard.upstream.build(ChatRequest("a", ()))
+    assert url == "http://localhost:2/v1/chat/completions"
+    assert "Authorization" not in headers
+
+
+def test_failover_to_an_upstream_that_is_not_configured_stops_the_start() -> None:
+    with pytest.raises(SettingsError, match=r"^FAILOVER names openai, but OPENAI_BASE_URL is not set$"):
+        create_app(Settings(failover=(("gpt-4o", "openai", "a"),)), count=len)
+
+
+def test_readyz_and_metrics_know_every_upstream() -> None:
+    app = create_app(Settings(failover=(("gpt-4o", "ai_sdk+http://localhost:2/chat", "gpt-4o"),)), count=len)
+    response = app.test_client().get("/readyz").json
+    assert response == {
+        "status": "ready",
+        "circuits": {"chatkit": "closed", "ai_sdk": "closed", "ai_sdk-2": "closed"},
+    }
+    assert b'gpt_oss_proxy_upstream_circuit_open{upstream="ai_sdk-2"} 0.0' in app.test_client().get("/metrics").data
+
+
+KEYED = ("/v1/models", "/models", "/v1/models/model-1", "/v1/chat/completions", "/chat/completions")
+OPEN = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+
+
+@pytest.mark.parametrize("path", KEYED)
+def test_with_keys_the_api_is_closed_to_those_who_have_none(path: str) -> None:
+    client = gateway(Scripted([Finish("stop")]), api_keys=("sk-1",)).test_client()
+    method = "POST" if path.endswith("completions") else "GET"
+    body = json.dumps({"messages": HELLO}) if method == "POST" else None
+    for headers in ({}, {"Authorization": "Bearer sk-2"}):
+        refused = client.open(path, method=method, data=body, headers=headers)
+        assert (refused.status_code, refused.json) == (401, Unauthorized().body())
+        assert refused.headers["WWW-Authenticate"] == "Bearer"
+    assert client.open(path, method=method, data=body, headers={"Authorization": "Bearer sk-1"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_probes_need_no_key(path: str) -> None:
+    assert gateway(Scripted(), api_keys=("sk-1",)).test_client().get(path).status_code == 200

@@ -1,6 +1,7 @@
 """What a client API is: parse a request, render an answer, whole or as a stream."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -16,6 +17,13 @@ class Stamp(msgspec.Struct, frozen=True):
     id: str
     created: int
     model: str
+
+
+class Description(msgspec.Struct, frozen=True):
+    """A client API's part of the OpenAPI document: path items by what follows its PATH ('' is PATH itself), schemas."""
+
+    paths: Mapping[str, Any]
+    schemas: Mapping[str, Any]
 
 
 class StreamRenderer(Protocol):
@@ -47,6 +55,9 @@ class ClientApi(Protocol):
 
     def stream(self, stamp: Stamp, request: ChatRequest) -> StreamRenderer:
         """Return a renderer for one streamed answer."""
+
+    def describe(self) -> Description:
+        """Return what it takes and answers."""
 
 
 def render_error(error: GatewayError) -> bytes:

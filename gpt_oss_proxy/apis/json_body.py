@@ -13,13 +13,18 @@ from gpt_oss_proxy.errors import InvalidRequest, quote
 
 T = TypeVar("T")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BEFORE_A_VALUE = (b",", b"[", b"{")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # what a JSON writer in any language can pass on
 _LONGEST_NUMBER = 20  # digits and sign of these
+_MOST_VALUES = 100_000  # a million small ones would keep a worker, and all its streams, busy for seconds
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """Return the body's object. Raises InvalidRequest with code invalid_json."""
+    if _is_longer_than(body, _MOST_VALUES):
+        raise _invalid(f"it holds more than {_MOST_VALUES} values")
     try:
         text = body.decode("utf-8")
         value = json.loads(
@@ -64,6 +69,16 @@ def _fault(text: str) -> InvalidRequest:
         return InvalidRequest(f"{param} is required.", code="missing_required_parameter", param=param)
     param = path.removeprefix(".")
     return InvalidRequest(f"{param or 'The body'}: {quote(message)}.", code="invalid_type", param=param or None)
+
+
+def _is_longer_than(body: bytes, values: int) -> bool:
+    """Return whether there are more values than that, without reading them."""
+    if sum(map(body.count, _BEFORE_A_VALUE)) <= values:
+        return False
+    # Text has commas, too; to look past it costs more, and is seldom needed.
+    most_strings = 2 * values  # a value has at most a name and a text
+    bare, strings = _STRING.subn(b"", body, count=most_strings)
+    return strings == most_strings or sum(map(bare.count, _BEFORE_A_VALUE)) > values
 
 
 def _invalid(reason: str) -> InvalidRequest:

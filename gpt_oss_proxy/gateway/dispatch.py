@@ -3,6 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Generator, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import gevent
@@ -20,6 +21,8 @@ from gpt_oss_proxy.gateway.relay import ClientGone, Relay, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.upstreams.base import Upstream
 
+_COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
+_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _FEW_RETRIES = 3
 _SHARE_OF_RETRIES = 0.2
 # What changes the shape of an answer, so it must not be ignored where the upstream cannot do it.
@@ -83,7 +86,7 @@ class Dispatcher:
     def __init__(self, router: Router, limits: TimeLimits, count: Count, *, places: Places, retries: int) -> None:
         self._router = router
         self._limits = limits
-        self._count = count
+        self._count = partial(_count_fairly, count)
         self._retries = retries
         self._running: dict[Relay, Call] = {}
         self.places = places
@@ -150,7 +153,9 @@ class Dispatcher:
         watch: ClientWatch | None = None
         self._running[relay] = call
         try:
-            watch = ClientWatch(client, lambda: relay.stop(ClientGone())) if client else None
+            if client:
+                # When the total time is over there is still an error to be told; after that nothing is.
+                watch = ClientWatch(client, lambda: relay.stop(ClientGone()), limits.total + limits.idle)
             counts = request.include_usage or not request.stream
             yield from with_usage(iter(relay), request, self._count) if counts else relay
         except UpstreamFirstEventTimeout:
@@ -201,6 +206,17 @@ def _extras(request: ChatRequest) -> Iterator[str]:
                 yield from (f"messages.content.{name}" for name in part.extra)
         for call in message.tool_calls:
             yield from (f"messages.tool_calls.{name}" for name in call.extra)
+
+
+def _count_fairly(count: Count, text: str) -> int:
+    """Return the tokens of a text; a long one is counted in pieces, between which others run."""
+    if len(text) <= _COUNTED_AT_ONCE:
+        return count(text)
+    tokens = 0
+    for start in range(0, len(text), _COUNTED_AT_ONCE):
+        tokens += count(text[start : start + _COUNTED_AT_ONCE])
+        gevent.sleep(_A_MOMENT)
+    return tokens
 
 
 def _first(events: Iterator[list[Event]], *, wait: bool) -> tuple[str, list[Event]]:

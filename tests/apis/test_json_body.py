@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt_oss_proxy.apis import json_body
 from gpt_oss_proxy.apis.json_body import convert, parse_object
 from gpt_oss_proxy.errors import InvalidRequest
 
@@ -88,7 +89,7 @@ def test_an_object_is_read(body: bytes, value: dict[str, Any]) -> None:
         (b'\xef\xbb\xbf{"a": 1}', "Unexpected UTF-8 BOM (decode using utf-8-sig) at line 1, column 1."),
         (b'{"a": ' * 100_000, "it is nested too deeply."),
         (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "it is nested too deeply."),
-        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "it is nested too deeply."),
+        (b'{"a": ' + b"[" * 90_000 + b"]" * 90_000 + b"}", "it is nested too deeply."),
     ],
 )
 def test_anything_else_is_refused_with_its_reason(body: bytes, reason: str) -> None:
@@ -100,8 +101,8 @@ def test_anything_else_is_refused_with_its_reason(body: bytes, reason: str) -> N
     [
         b'{"a": 0.' + b"1" * 2_000_000 + b"}",
         b'{"a": "' + b"\\ud83d\\ude00" * 200_000 + b'"}',
-        b'{"a": [' + b"{}," * 200_000 + b"{}]}",
-        b"{" + b",".join(b'"%d":1' % number for number in range(200_000)) + b"}",
+        b'{"a": [' + b"{}," * 49_000 + b"{}]}",
+        b"{" + b",".join(b'"%d":1' % number for number in range(99_000)) + b"}",
     ],
     ids=["digits", "escapes", "objects", "names"],
 )
@@ -205,3 +206,31 @@ def test_depth_is_no_matter_where_anything_may_stand() -> None:
 
 def test_what_is_right_is_converted() -> None:
     assert convert({"inner": {"count": 1}, "unknown": 2}, _Outer) == _Outer(_Inner(1))
+
+
+LIMIT = json_body._MOST_VALUES
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":[' + b"1," * LIMIT + b"1]}",
+        b'{"a":' + b"[[]," * LIMIT + b"1]}",
+        b'{"a":[' + b"{}," * LIMIT + b"1]}",
+        b'{"a":["' + b'","' * LIMIT + b'"]}',
+        b'"' * 4 * LIMIT + b"," * 2 * LIMIT,
+        b'"\\\\",' * 10 * LIMIT,
+    ],
+    ids=["numbers", "lists", "objects", "strings", "quotes", "escapes"],
+)
+def test_a_body_of_too_many_values_is_refused_before_it_is_read(body: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(InvalidRequest) as raised:
+        parse_object(body)
+    assert raised.value.message == f"The body must be a JSON object: it holds more than {LIMIT} values."
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("text", ["a,b,[{" * LIMIT, '\\",' * LIMIT, '",{' * LIMIT])
+def test_commas_and_brackets_in_text_are_no_values(text: str) -> None:
+    assert parse_object(json.dumps({"a": text}).encode()) == {"a": text}

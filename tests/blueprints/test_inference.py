@@ -13,12 +13,14 @@ from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, Te
 from gpt_oss_proxy.errors import (
     GatewayError,
     InternalError,
+    Overloaded,
     RateLimited,
     UpstreamAuthRequired,
     UpstreamConnectTimeout,
     UpstreamIncomplete,
     UpstreamRejected,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
 from tests.doubles import CHAT, HELLO, Scripted, Step, ask, chunks, client, deltas, gateway
 
@@ -514,3 +516,47 @@ def test_requests_do_not_mix() -> None:
     asking = [gevent.spawn(one, f"model-{1 + number % 2}") for number in range(20)]
     gevent.joinall(asking)
     assert [greenlet.value for greenlet in asking] == ["Hi", "Ho"] * 10
+
+
+# Places, and what SDKs say of themselves
+
+
+def test_a_request_above_the_number_of_places_is_refused_at_once_before_its_body() -> None:
+    app = gateway(Scripted(HI, LONG), max_requests=1)
+    running = ask(app.test_client(), stream=True)
+    refused = ask(app.test_client())
+    assert (refused.status_code, refused.json) == (503, Overloaded().body())
+    assert refused.headers["retry-after"] == "5"
+    running.close()
+    assert app.dispatcher.places.taken == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "fields"),
+    [([HI, END], {}), ([HI, END], {"stream": True}), ([RateLimited()], {}), ([ValueError()], {}), ([HI], {"n": 9})],
+)
+def test_every_place_is_given_back(script: list[Step], fields: dict[str, Any]) -> None:
+    app = gateway(Scripted(*script), retries=0)
+    pieces(ask(app.test_client(), **fields))
+    assert app.dispatcher.places.taken == 0
+
+
+@pytest.mark.parametrize("name", ["x-stainless-read-timeout", "X-Stainless-Timeout"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_sdk_that_will_give_up_is_told_before_it_does(name: str, stream: bool) -> None:
+    with gevent.Timeout(0.5):
+        response = ask(client(LONG), {name: "0.5"}, stream=stream)
+    assert response.status_code == 504
+    assert response.json is not None
+    assert response.json["error"]["type"] == "timeout_error"
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "nan", "inf", "1e3", "NOT_GIVEN", "9" * 400, "1,5"])
+def test_an_sdk_that_says_nonsense_waits_as_all_others(value: str) -> None:
+    response = ask(client(0.05, HI, END), {"x-stainless-timeout": value})
+    assert response.status_code == 200
+
+
+def test_when_our_retries_are_used_up_sdks_are_told_not_to_retry() -> None:
+    response = ask(client(UpstreamUnreachable()))
+    assert (response.status_code, response.headers["x-should-retry"]) == (502, "false")

@@ -10,16 +10,20 @@ import pytest
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text, ToolCall
 from gpt_oss_proxy.errors import (
+    CircuitOpen,
     GatewayError,
     InvalidRequest,
     ModelNotFound,
     RateLimited,
     ShuttingDown,
+    TotalTimeout,
     UpstreamFirstEventTimeout,
     UpstreamIncomplete,
+    UpstreamUnreachable,
 )
 from gpt_oss_proxy.gateway import dispatch as module
 from gpt_oss_proxy.gateway.board import Board
+from gpt_oss_proxy.gateway.call import Candidate
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher, admit
 from gpt_oss_proxy.gateway.places import Places
@@ -162,8 +166,8 @@ class Watched(ClientWatch):
 
     now = 0
 
-    def __init__(self, client: socket.socket, gone: Callable[[], None]) -> None:
-        super().__init__(client, gone)
+    def __init__(self, client: socket.socket, gone: Callable[[], None], most_seconds: float) -> None:
+        super().__init__(client, gone, most_seconds)
         type(self).now += 1
 
     def close(self) -> None:
@@ -320,3 +324,138 @@ def test_further_fields_inside_messages_are_named_as_ignored() -> None:
     )
     ignored = admit(ChatRequest("model-1", (message, message)), Scripted())
     assert ignored == ("messages.content.cache_control", "messages.name", "messages.tool_calls.cache")
+
+
+# Retries, failover, circuits, places
+
+
+def gate_of(*upstreams: Scripted, failures: int = 0, retries: int = 2, idle: float = LONG) -> Dispatcher:
+    """A gateway where the first upstream serves model-1 and the others are asked when it is not there."""
+    first, *others = (guard(upstream, failures=failures) for upstream in upstreams)
+    router = Router([first], {"model-1": [Candidate(other, "model-2") for other in others]})
+    return Dispatcher(router, TimeLimits(idle, LONG, LONG), len, places=Places(Board(), 100), retries=retries)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_an_upstream_has_not_taken_another_answers(stream: bool) -> None:
+    first, second = Scripted(UpstreamUnreachable()), Scripted(A, END)
+    found = dispatch(gate_of(first, second), asking(stream=stream), None)
+    assert [event for events in found for event in events if isinstance(event, TextDelta)] == A
+    assert [request.model for request in second.asked] == ["model-2"]
+
+
+def test_the_fields_without_effect_are_those_of_the_upstream_that_answers() -> None:
+    first, second = Scripted(UpstreamUnreachable()), Scripted(A, END, honours=frozenset({"seed"}))
+    request = asking(options={"seed": 1, "user": "ada"})
+    assert dispatch(gate_of(first, second), request, None).ignored == ("user",)
+    assert dispatch(gate_of(Scripted(A, END), second), request, None).ignored == ("seed", "user")
+
+
+def test_an_upstream_that_cannot_do_what_is_asked_is_no_way_out() -> None:
+    first = Scripted(UpstreamUnreachable(), honours=frozenset({"stop"}))
+    with pytest.raises(UpstreamUnreachable):
+        dispatch(gate_of(first, second := Scripted(A, END), retries=0), asking(options={"stop": "x"}), None)
+    assert second.asked == []
+    with pytest.raises(InvalidRequest):
+        dispatch(gate_of(second, first), asking(options={"stop": "x"}), None)
+
+
+def test_silence_opens_the_circuit_and_then_nobody_waits() -> None:
+    gate = gate_of(upstream := Scripted(LONG), failures=2, idle=0.02)
+    for _ in range(2):
+        with pytest.raises(UpstreamFirstEventTimeout):
+            dispatch(gate, asking(), None)
+    with pytest.raises(CircuitOpen):
+        dispatch(gate, asking(), None)
+    assert len(upstream.asked) == 2
+
+
+def test_the_time_limit_holds_over_all_tries_and_keepalives_go_on_meanwhile() -> None:
+    gate = gate_of(Scripted(UpstreamUnreachable()), idle=0.05)
+    with gevent.Timeout(1), pytest.raises(UpstreamUnreachable) as raised:  # a pause would not end in time
+        dispatch(gate, asking(), None)
+    assert raised.value.should_retry is None
+
+
+def test_a_client_that_leaves_between_two_tries_is_not_asked_for_again() -> None:
+    ours, clients = socket.socketpair()
+    upstream = Scripted(UpstreamUnreachable())
+    gevent.spawn_later(0.02, clients.close)
+    with ours, gevent.Timeout(1), pytest.raises(ClientGone):
+        dispatch(gate_of(upstream), asking(), ours)
+    gevent.sleep(0.3)
+    assert len(upstream.asked) == 1
+
+
+def test_only_a_few_retry_at_the_same_time() -> None:
+    gate = gate_of(upstream := Scripted(UpstreamUnreachable()), retries=1)
+
+    def ask() -> bool | None:
+        try:
+            dispatch(gate, asking(), None)
+        except UpstreamUnreachable as error:
+            return error.should_retry
+        raise AssertionError
+
+    asked = [gevent.spawn(ask) for _ in range(20)]
+    gevent.joinall(asked)
+    assert [greenlet.value for greenlet in asked].count(False) == 4  # a fifth of twenty
+    assert len(upstream.asked) == 24
+
+
+@pytest.mark.parametrize(
+    ("patience", "stream", "limits"),
+    [
+        (None, False, TimeLimits(30, 600, 15)),
+        (10.0, False, TimeLimits(9, 9, 15)),
+        (10.0, True, TimeLimits(9, 600, 15)),
+        (600.0, False, TimeLimits(30, 598, 15)),
+        (3600.0, False, TimeLimits(30, 600, 15)),
+    ],
+)
+def test_the_limits_are_within_what_the_client_will_wait(
+    patience: float | None, stream: bool, limits: TimeLimits
+) -> None:
+    assert TimeLimits(30, 600, 15).within(patience, stream=stream) == limits
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_impatient_client_is_told_before_it_gives_up(stream: bool) -> None:
+    gate = dispatcher(Scripted(LONG))
+    with gevent.Timeout(0.2), pytest.raises((UpstreamFirstEventTimeout, TotalTimeout)):
+        gate.dispatch(asking(stream=stream), record(), None, 0.2)
+
+
+def test_an_impatient_client_s_stream_may_take_as_long_as_it_flows() -> None:
+    script: list[Step] = [step for _ in range(10) for step in (A, 0.05)]
+    found = dispatcher(Scripted(*script, END)).dispatch(asking(stream=True), record(), None, 0.2)
+    assert list(found) == [A] * 10 + [END]
+
+
+def test_a_call_whose_client_reads_nothing_ends_with_the_total_time() -> None:
+    upstream = Scripted(*[A] * 100, LONG)
+    gate = Dispatcher(
+        Router([guard(upstream)], {}), TimeLimits(LONG, 0.05, LONG), len, places=Places(Board(), 1), retries=0
+    )
+    found = dispatch(gate, asking(stream=True), None)
+    gevent.sleep(0.1)  # nobody iterates: the handler waits for its write to end
+    assert upstream.ended == 1
+    with pytest.raises(TotalTimeout):
+        list(found)
+
+
+def test_a_long_text_is_counted_in_pieces_between_which_others_run() -> None:
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            gevent.sleep(0)
+
+    other = gevent.spawn(tick)
+    long = ChatRequest("model-1", (Message("user", (Text("x" * 1_000_000),)),))
+    *_, last = dispatch(dispatcher(Scripted(A, END)), long, None)
+    other.kill()
+    assert last[0] == Usage(1_000_000 + 4 + 3, 1)
+    assert ticks >= 7

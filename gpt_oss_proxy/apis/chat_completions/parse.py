@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from gpt_oss_proxy.apis.image_url import check_image_url
 from gpt_oss_proxy.apis.json_body import convert, parse_object
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Opaque, Part, Role, Text, ToolCall
 from gpt_oss_proxy.errors import InvalidRequest
@@ -63,7 +64,7 @@ class _StreamOptions(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1, max_length=10_000)]
     model: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
@@ -97,6 +98,9 @@ class _Options(msgspec.Struct):
     service_tier: str | None = None
     modalities: list[str] | None = None
     audio: dict[str, Any] | None = None
+
+
+REQUEST = (_Body, _Options)  # the types of all known fields, for whoever describes them
 
 
 def parse(body: bytes, *, default_model: str) -> ChatRequest:
@@ -156,7 +160,7 @@ def _message(message: _Message, raw: dict[str, Any], index: int) -> Message:
     known = _FUNCTION_FIELDS if is_function else _MESSAGE_FIELDS
     return Message(
         role="tool" if is_function else _role(message),
-        parts=_parts(message.content, raw.get("content")),
+        parts=_parts(message.content, raw.get("content"), f"{path}.content"),
         tool_calls=tuple(calls),
         tool_call_id=message.name if is_function else message.tool_call_id,
         extra=_extra(raw, known),
@@ -178,15 +182,17 @@ def _role(message: _Message) -> Role:
     return message.role  # type: ignore[return-value] # "function" has been mapped
 
 
-def _parts(content: Any, raw: Any) -> tuple[Part, ...]:
+def _parts(content: Any, raw: Any, path: str) -> tuple[Part, ...]:
     if content is None:
         return ()
     if isinstance(content, str):
         return (Text(content),)
-    return tuple(map(_part, content, raw))
+    return tuple(
+        _part(part, given, f"{path}[{index}]") for index, (part, given) in enumerate(zip(content, raw, strict=True))
+    )
 
 
-def _part(part: _Text | _Image | _Audio | _File | _Refusal, raw: dict[str, Any]) -> Part:
+def _part(part: _Text | _Image | _Audio | _File | _Refusal, raw: dict[str, Any], path: str) -> Part:
     extra = _extra(raw, _PART_FIELDS)
     match part:
         case _Text():
@@ -195,7 +201,11 @@ def _part(part: _Text | _Image | _Audio | _File | _Refusal, raw: dict[str, Any])
             return Text(part.refusal, extra)
         case _Image():
             image = part.image_url
-            return Image(image, None, extra) if isinstance(image, str) else Image(image.url, image.detail, extra)
+            if isinstance(image, str):
+                check_image_url(image, param=f"{path}.image_url")
+                return Image(image, None, extra)
+            check_image_url(image.url, param=f"{path}.image_url.url")
+            return Image(image.url, image.detail, extra)
         case _Audio():
             return Opaque("input_audio", {"input_audio": part.input_audio})
         case _File():

@@ -1,0 +1,22 @@
+"""What this service takes and answers, for programs: GET /openapi.json."""
+
+from collections.abc import Mapping
+
+import msgspec
+from flask import Blueprint, Response
+
+from gpt_oss_proxy import __version__
+from gpt_oss_proxy.apis.base import ClientApi
+from gpt_oss_proxy.apis.openapi import document
+
+
+def blueprint(apis: Mapping[str, ClientApi]) -> Blueprint:
+    """Return the route, for these client APIs: name → module."""
+    routes = Blueprint("openapi", __name__)
+    body = msgspec.json.encode(document(apis, version=__version__))
+
+    @routes.get("/openapi.json")
+    def show() -> Response:
+        return Response(body, mimetype="application/json")
+
+    return routes
