@@ -45,6 +45,11 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's ho
     worker.app.wsgi().board.row = row_of(worker)
 
 
+def post_worker_init(worker: Any) -> None:
+    """Let the other workers' clients join this one's calls."""
+    worker.wsgi.dispatcher.listen()
+
+
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
     """Forget what a worker that has ended, by whatever death, had counted as running."""
     worker.app.wsgi().board.clear(row_of(worker))

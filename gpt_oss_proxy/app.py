@@ -20,6 +20,7 @@ from gpt_oss_proxy.gateway.call import Candidate
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
 from gpt_oss_proxy.gateway.guard import Guard
 from gpt_oss_proxy.gateway.metrics import Metrics
+from gpt_oss_proxy.gateway.peers import Peers
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import TimeLimits
 from gpt_oss_proxy.gateway.router import Router
@@ -30,7 +31,7 @@ from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.openai import OpenAI
 from gpt_oss_proxy.upstreams.transport import Transport
 
-MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it; gunicorn.conf.py makes the folder
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where workers meet; the name is prometheus_client's, gunicorn.conf.py makes it
 CLIENT_APIS: Mapping[str, ClientApi] = {
     "chat_completions": chat_completions,
 }
@@ -105,8 +106,11 @@ def create_app(
     guards = [guard(upstream) for upstream in upstreams]
     router = Router(guards, build_failover(settings, guards, guard))
     places = Places(app.board, settings.max_requests)
-    app.dispatcher = Dispatcher(router, limits, count or load_o200k(), places=places, retries=settings.retries)
-    metrics = Metrics(places, router.guards, folder=os.environ.get(MULTIPROC_DIR))
+    folder = os.environ.get(FOLDER)
+    app.dispatcher = Dispatcher(
+        router, limits, count or load_o200k(), places=places, peers=Peers(folder), retries=settings.retries
+    )
+    metrics = Metrics(places, router.guards, folder=folder)
     keys = Keys(settings.api_keys)
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the default provider
     app.url_map.strict_slashes = False  # a redirect would be an HTML page, and SDKs do not repeat a POST

@@ -44,6 +44,15 @@ def test_the_contracts_limits() -> None:
         ("OPENAI_MODELS", "a, org/b ,, a", ("a", "org/b")),
         ("OPENAI_MODELS", " , ", ()),
         ("CHATKIT_DIALECT", "published", "published"),
+        ("API_KEYS", "sk-1, sk-2", ("sk-1", "sk-2")),
+        ("API_KEYS", "sha256:" + "0" * 64, ("sha256:" + "0" * 64,)),
+        ("BREAKER_FAILURES", "0", 0),
+        ("FAILOVER", "a=openai", (("a", "openai", "a"),)),
+        (
+            "FAILOVER",
+            "org/a=openai+https://b.example/v1/#c, x=chatkit",
+            (("org/a", "openai+https://b.example/v1", "c"), ("x", "chatkit", "x")),
+        ),
         ("DEMONSTRATION", "Ein Modell für Übungen", "Ein Modell für Übungen"),
     ],
 )
@@ -92,6 +101,12 @@ def test_an_empty_variable_counts_as_not_set(field: "dataclasses.Field[object]",
         ("AI_SDK_IMAGE_FORMAT", "file"),
         ("AI_SDK_MESSAGE_FORMAT", "text"),
         ("OPENAI_MODELS", "a,ü"),
+        *(
+            ("FAILOVER", text)
+            for text in ("a", "a=", "=openai", "a=nobody", "a=openai+", "a=openai+ftp://x", "ü=openai")
+        ),
+        ("MAX_REQUESTS", "0"),
+        ("RETRIES", "11"),
         ("MAX_BODY_BYTES", "1023"),
         ("MAX_EVENT_BYTES", "16M"),
         ("WEB_CONCURRENCY", "auto"),
@@ -141,3 +156,10 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_the_efforts_are_the_contracts() -> None:
     assert EFFORTS == ("none", "minimal", "low", "medium", "high", "xhigh")
+
+
+@pytest.mark.parametrize("text", ["sk-1,ü", "sk 1", "sha256:abc", "sha256:" + "G" * 64, "sha256:" + "0" * 65])
+def test_keys_that_could_never_fit_stop_the_start_without_being_shown(text: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(API_KEYS=text)
+    assert str(raised.value).startswith("API_KEYS holds something else; allowed: keys of visible ASCII")

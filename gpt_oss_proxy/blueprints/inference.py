@@ -1,11 +1,10 @@
 """One view for every client API: body in, answer out, streamed or whole."""
 
 import errno
+import hashlib
 import logging
 import re
 import socket
-import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -20,6 +19,7 @@ from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher
 from gpt_oss_proxy.gateway.relay import ClientGone
+from gpt_oss_proxy.gateway.sharing import Identity
 from gpt_oss_proxy.settings import EFFORTS, Settings
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx buffers an answer unless told not to
@@ -51,10 +51,12 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         chat_request = _with_effort(api.parse(body, default_model=settings.default_model))
         record: Record = g.record
         record.model, record.stream = chat_request.model[:200], chat_request.stream
-        answer = dispatcher.dispatch(chat_request, record, _client(), _patience())
+        answer = dispatcher.dispatch(
+            chat_request, record, _client(), patience=_patience(), identity=_identity(api.PATH, body)
+        )
         record.reference = answer.reference
         g.ignored = answer.ignored
-        stamp = Stamp(f"{api.ID_PREFIX}{uuid.uuid4().hex}", int(time.time()), chat_request.model)
+        stamp = Stamp(f"{api.ID_PREFIX}{answer.id}", answer.created, chat_request.model)
         if not chat_request.stream:
             return _whole(api, answer, stamp)
         plain = _wants_text()
@@ -133,6 +135,24 @@ def _patience() -> float | None:
         if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) and float(text) > 0:
             return float(text)
     return None
+
+
+def _identity(path: str, body: bytes) -> Identity | None:
+    """Return what makes this request the same as another, None if it does not say that it may come again."""
+    key, retries = request.headers.get("Idempotency-Key"), request.headers.get("x-stainless-retry-count")
+    if key is None and retries is None:
+        return None
+    if key is not None and not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise InvalidRequest(
+            "The header Idempotency-Key must be 1 to 255 visible ASCII characters.",
+            code="invalid_value",
+            param="Idempotency-Key",
+        )
+    digest = hashlib.sha256(body).hexdigest()
+    # Whoever has another key asks something else, whatever it says.
+    parts = (path, request.headers.get("Authorization", ""), key if key is not None else digest)
+    name = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+    return Identity(name, digest, again=key is not None or retries not in ("", "0"))
 
 
 def _client() -> socket.socket | None:

@@ -11,25 +11,25 @@ import msgspec
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-class Started(msgspec.Struct, frozen=True):
+class Started(msgspec.Struct, frozen=True, tag=True):
     """The upstream has begun. `reference` is its own id of this answer (a ChatKit thread, a completion id)."""
 
     reference: str
 
 
-class TextDelta(msgspec.Struct, frozen=True):
+class TextDelta(msgspec.Struct, frozen=True, tag=True):
     """New text of the answer, never empty."""
 
     text: str
 
 
-class ReasoningDelta(msgspec.Struct, frozen=True):
+class ReasoningDelta(msgspec.Struct, frozen=True, tag=True):
     """New text of the model's reasoning, never empty."""
 
     text: str
 
 
-class TextReplaced(msgspec.Struct, frozen=True):
+class TextReplaced(msgspec.Struct, frozen=True, tag=True):
     """All text so far is to be read as `text`: the upstream took some of it back.
 
     Only somebody who has shown nothing yet can follow; a client that was streamed to keeps what it has.
@@ -38,7 +38,7 @@ class TextReplaced(msgspec.Struct, frozen=True):
     text: str
 
 
-class ToolCallDelta(msgspec.Struct, frozen=True):
+class ToolCallDelta(msgspec.Struct, frozen=True, tag=True):
     """A tool call begins (`id` and `name` set) or its JSON `arguments` grow. `index` counts the calls of an answer."""
 
     index: int
@@ -47,7 +47,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True):
     arguments: str = ""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, tag=True):
     """Tokens of the whole answer. Reasoning counts as completion, cached tokens as prompt."""
 
     prompt_tokens: int
@@ -56,7 +56,7 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
 
 
-class Finish(msgspec.Struct, frozen=True):
+class Finish(msgspec.Struct, frozen=True, tag=True):
     """The answer is whole."""
 
     reason: FinishReason

@@ -19,6 +19,7 @@ class Record(msgspec.Struct):
     model: str = ""
     upstream: str = ""
     tries: int = 0
+    joined: bool = False
     reference: str = ""
     stream: bool = False
     status: int = 0
@@ -51,6 +52,7 @@ class Record(msgspec.Struct):
             "model": self.model,
             "upstream": self.upstream,
             "tries": self.tries,
+            "joined": self.joined,
             "reference": self.reference,
             "stream": self.stream,
             "status": self.status,

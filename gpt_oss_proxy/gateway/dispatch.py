@@ -2,7 +2,9 @@
 
 import contextlib
 import socket
-from collections.abc import Generator, Iterator, Mapping
+import time
+import uuid
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,12 +15,14 @@ from gpt_oss_proxy.chat.request import ChatRequest, Image, Text
 from gpt_oss_proxy.chat.tokens import Count, with_usage
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown, UpstreamFirstEventTimeout
 from gpt_oss_proxy.gateway.access_log import Record
-from gpt_oss_proxy.gateway.call import Call, Candidate
+from gpt_oss_proxy.gateway.call import Call, Candidate, Lists
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.peers import Joinable, Peers
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import ClientGone, Relay, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
+from gpt_oss_proxy.gateway.sharing import Identity, Sharing
 from gpt_oss_proxy.upstreams.base import Upstream
 
 _COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
@@ -55,18 +59,22 @@ _HARMLESS: Mapping[str, tuple[Any, ...]] = {
 class Answer:
     """An answer that has begun, and its lists of events; an empty list says that a keep-alive is due.
 
-    `ignored` are the request's fields without effect; `reference` is the upstream's own id of the answer, or ''.
+    `id` and `created` (in Unix seconds) are the same for all who join a call. `ignored` are the request's fields
+    without effect; `reference` is the upstream's own id of the answer, or ''.
     """
 
     def __init__(
         self,
+        events: Lists,
         call: Call,
         ignored: Mapping[Guard, tuple[str, ...]],
-        events: Generator[list[Event], None, None],
+        joinable: Joinable | None,
         *,
         wait: bool,
     ) -> None:
         self._events = events
+        self.id = joinable.id if joinable else uuid.uuid4().hex
+        self.created = joinable.created if joinable else int(time.time())
         self.reference, self._first = _first(events, wait=wait)
         self.ignored = ignored[call.asked]
 
@@ -83,24 +91,34 @@ class Answer:
 class Dispatcher:
     """Gets answers. `places` bounds the requests that run at the same time in all workers."""
 
-    def __init__(self, router: Router, limits: TimeLimits, count: Count, *, places: Places, retries: int) -> None:
+    def __init__(
+        self, router: Router, limits: TimeLimits, count: Count, *, places: Places, peers: Peers, retries: int
+    ) -> None:
         self._router = router
         self._limits = limits
         self._count = partial(_count_fairly, count)
         self._retries = retries
         self._running: dict[Relay, Call] = {}
         self.places = places
+        self._peers = peers
+        self._sharing = Sharing(peers)
         self.draining = False
         self._cut_off = False
 
     def dispatch(
-        self, request: ChatRequest, record: Record, client: socket.socket | None, patience: float | None = None
+        self,
+        request: ChatRequest,
+        record: Record,
+        client: socket.socket | None,
+        *,
+        patience: float | None = None,
+        identity: Identity | None = None,
     ) -> Answer:
         """Return the answer when its first events are there, or the first keep-alive is due if it is streamed.
 
         `record` notes who is asked. `client` is the client's connection, watched until the answer ends, or None.
-        `patience` is how many seconds the client will wait, None if it has not said. Raises any GatewayError, and
-        ClientGone. The answer raises the same later on, and must be closed.
+        `patience` is how many seconds the client will wait, None if it has not said; `identity` makes it joinable, or
+        joins it. Raises any GatewayError, and ClientGone. The answer raises the same later on, and must be closed.
         """
         if self._cut_off:
             raise ShuttingDown
@@ -114,7 +132,14 @@ class Dispatcher:
             seconds=min(limits.idle, limits.total),
             may_retry=self._may_retry,
         )
-        return Answer(call, ignored, self._events(call, request, limits, client), wait=not request.stream)
+        joinable = self._joinable(identity, call, record) if identity else None
+        lists = joinable.read() if joinable else call.lists()
+        events = self._events(lists, call, request, limits, client)
+        return Answer(events, call, ignored, joinable, wait=not request.stream)
+
+    def listen(self) -> None:
+        """Let the other workers' clients join this one's calls. Called in each worker."""
+        self._peers.listen(self._sharing.find)
 
     def drain(self, seconds: float) -> None:
         """Give running answers these seconds, then end them with an honest error, and refuse whatever still comes.
@@ -146,10 +171,15 @@ class Dispatcher:
         retrying = sum(call.pausing for call in self._running.values())
         return retrying < max(_FEW_RETRIES, _SHARE_OF_RETRIES * len(self._running))
 
+    def _joinable(self, identity: Identity, call: Call, record: Record) -> Joinable:
+        joined = self._sharing.join(identity)
+        record.joined = bool(joined)
+        return joined or self._sharing.begin(identity, call.lists())
+
     def _events(
-        self, call: Call, request: ChatRequest, limits: TimeLimits, client: socket.socket | None
-    ) -> Generator[list[Event], None, None]:
-        relay = Relay(call.lists(), limits)
+        self, lists: Lists, call: Call, request: ChatRequest, limits: TimeLimits, client: socket.socket | None
+    ) -> Lists:
+        relay = Relay(lists, limits)
         watch: ClientWatch | None = None
         self._running[relay] = call
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
+from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
@@ -433,6 +434,7 @@ def test_the_log_knows_the_request_and_not_its_content(log: Log) -> None:
         "model": "model-1",
         "upstream": "scripted",
         "tries": 1,
+        "joined": False,
         "reference": "thread-1",
         "stream": True,
         "status": 200,
@@ -544,7 +546,7 @@ def test_every_place_is_given_back(script: list[Step], fields: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["x-stainless-read-timeout", "X-Stainless-Timeout"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_sdk_that_will_give_up_is_told_before_it_does(name: str, stream: bool) -> None:
-    with gevent.Timeout(0.5):
+    with gevent.Timeout(5):  # the limit is 0.45, and everything else is 20 and more
         response = ask(client(LONG), {name: "0.5"}, stream=stream)
     assert response.status_code == 504
     assert response.json is not None
@@ -560,3 +562,83 @@ def test_an_sdk_that_says_nonsense_waits_as_all_others(value: str) -> None:
 def test_when_our_retries_are_used_up_sdks_are_told_not_to_retry() -> None:
     response = ask(client(UpstreamUnreachable()))
     assert (response.status_code, response.headers["x-should-retry"]) == (502, "false")
+
+
+# Requests that come twice
+
+
+@pytest.fixture
+def twice() -> tuple[FlaskClient, Scripted]:
+    upstream = Scripted([Started("thread-1"), *HI], 0.03, END)
+    return gateway(upstream).test_client(), upstream
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("again", [{"Idempotency-Key": "k"}, {"x-stainless-retry-count": "1"}])
+def test_a_request_that_comes_again_gets_the_same_answer_and_the_upstream_is_asked_once(
+    log: Log, twice: tuple[FlaskClient, Scripted], again: dict[str, str], stream: bool
+) -> None:
+    client, upstream = twice
+    first = again if "Idempotency-Key" in again else {"x-stainless-retry-count": "0"}
+    bodies = [b"".join(pieces(ask(client, headers, stream=stream))) for headers in (first, again, again)]
+    assert len(upstream.asked) == 1
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert [(line["joined"], line["tries"]) for line in log] == [(False, 1), (True, 0), (True, 0)]
+
+
+def test_a_request_that_comes_again_while_the_first_one_runs_joins_it(twice: tuple[FlaskClient, Scripted]) -> None:
+    client, upstream = twice
+    asked = [gevent.spawn(ask, client, {"Idempotency-Key": "k"}) for _ in range(5)]
+    gevent.joinall(asked)
+    assert {greenlet.value.data for greenlet in asked} == {asked[0].value.data}
+    assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {}),
+        ({"x-stainless-retry-count": "0"}, {"x-stainless-retry-count": "0"}),
+        ({"Idempotency-Key": "a"}, {"Idempotency-Key": "b"}),
+        ({"Idempotency-Key": "a", "Authorization": "Bearer a"}, {"Idempotency-Key": "a", "Authorization": "Bearer b"}),
+        (
+            {"x-stainless-retry-count": "0", "Authorization": "Bearer a"},
+            {"x-stainless-retry-count": "1", "Authorization": "Bearer b"},
+        ),
+    ],
+)
+def test_requests_that_are_not_the_same_are_asked_each(
+    twice: tuple[FlaskClient, Scripted], one: dict[str, str], other: dict[str, str]
+) -> None:
+    client, upstream = twice
+    assert [ask(client, headers).status_code for headers in (one, other)] == [200, 200]
+    assert len(upstream.asked) == 2
+
+
+def test_a_retry_with_another_body_is_another_request(twice: tuple[FlaskClient, Scripted]) -> None:
+    client, upstream = twice
+    ask(client, {"x-stainless-retry-count": "0"})
+    ask(client, {"x-stainless-retry-count": "1"}, user="ada")
+    assert len(upstream.asked) == 2
+
+
+def test_an_idempotency_key_belongs_to_one_request(twice: tuple[FlaskClient, Scripted]) -> None:
+    client, _ = twice
+    ask(client, {"Idempotency-Key": "k"})
+    refused = ask(client, {"Idempotency-Key": "k"}, user="ada")
+    assert refused.json is not None
+    assert (refused.status_code, refused.json["error"]["code"]) == (400, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize("key", ["", "a b", "ü", "x" * 256])
+def test_an_idempotency_key_is_visible_ascii(twice: tuple[FlaskClient, Scripted], key: str) -> None:
+    refused = ask(twice[0], {"Idempotency-Key": key})
+    assert refused.json is not None
+    assert (refused.status_code, refused.json["error"]["param"]) == (400, "Idempotency-Key")
+
+
+def test_a_retry_after_a_failure_is_asked_anew() -> None:
+    upstream = Scripted(UpstreamIncomplete())
+    client = gateway(upstream).test_client()
+    assert [ask(client, {"x-stainless-retry-count": count}).status_code for count in "012"] == [502] * 3
+    assert len(upstream.asked) == 3

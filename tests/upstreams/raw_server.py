@@ -41,10 +41,10 @@ class RawServer:
     With `listens` False it answers at once, whatever it is asked.
     """
 
-    def __init__(self, *answers: Answer, listens: bool = True) -> None:
+    def __init__(self, *answers: Answer, listens: bool = True, port: int = 0) -> None:
         self._answers = list(answers)
         self._listens = listens
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.heads: list[list[str]] = []
         self.bodies: list[bytes] = []

@@ -1,0 +1,196 @@
+"""One answer for a request that is sent twice: a retry joins the call that still runs, or gets its finished answer.
+
+SDKs ask again when a connection broke or a proxy gave up on them, and mark it; a client may also name a request itself
+(`Idempotency-Key`). Asking the upstream a second time would double its work. What can be joined runs in a greenlet of
+its own and is kept for a while, so it is done only for requests that say that they may come again.
+"""
+
+import contextlib
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+
+import gevent
+import msgspec
+from gevent.event import Event as Signal
+
+from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta
+from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
+from gpt_oss_proxy.gateway.peers import Peers, Remote
+
+# How long a call goes on without its client: an SDK's first retry comes within half a second.
+_RETURN_SECONDS = 0.6
+_KEPT_SECONDS = 60.0
+_KEPT_CHARACTERS = 16 * 1024 * 1024  # of finished answers, in each worker
+_LONGEST_SHARED = 1024 * 1024  # characters; a longer answer is not kept, nor joined from then on
+_READ_AHEAD = 8  # lists, ahead of the fastest reader
+
+Lists = Generator[list[Event], None, None]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What makes two requests one. `name` and `body` are digests in hex; `again` says that it may be a repetition."""
+
+    name: str
+    body: str
+    again: bool
+
+
+class Shared:
+    """An answer that can be read from its beginning for as long as it is kept.
+
+    Its call is read no faster than the fastest of its readers reads.
+    """
+
+    def __init__(self, body: str, lists: Lists, over: Callable[["Shared"], None]) -> None:
+        self.body = body
+        self.id = uuid.uuid4().hex
+        self.created = int(time.time())
+        self.length = 0
+        self.finished = False
+        self.lost = False  # it failed, was left by all, or grew too long: nobody can join any more
+        self._over = False
+        self._error: GatewayError | None = None
+        self._lists: list[list[Event]] = []
+        self._positions: dict[object, int] = {}
+        self._furthest = 0
+        self._news = Signal()
+        self._room = Signal()
+        self._driver = gevent.spawn(self._drive, lists)
+        self._driver.rawlink(self._end)
+        self._tell_over = over
+        self._leave_later()
+
+    def read(self) -> Lists:
+        """Yield all lists from the first one on. Raises the call's GatewayError."""
+        reader = object()
+        position = self._positions[reader] = 0
+        try:
+            while True:
+                while position < len(self._lists):
+                    events = self._lists[position]
+                    position += 1
+                    self._advance(reader, position)
+                    yield events
+                if self._over:
+                    break
+                news = self._news
+                news.wait()
+                if position == len(self._lists):
+                    yield []  # a sign of life
+            if self._error:
+                raise self._error
+        finally:
+            del self._positions[reader]
+            self._leave_later()
+
+    def _drive(self, lists: Lists) -> GatewayError | None:
+        with contextlib.closing(lists):
+            try:
+                for events in lists:
+                    self._append(events)
+                    self._tell()
+                    while len(self._lists) - self._furthest >= _READ_AHEAD:
+                        self._room.clear()
+                        self._room.wait()
+            except GatewayError as error:
+                return error
+        return None
+
+    def _append(self, events: list[Event]) -> None:
+        if not events:
+            return
+        self._lists.append(events)
+        self.length += sum(map(_length, events))
+        self.finished = isinstance(events[-1], Finish)
+        self.lost = self.lost or self.length > _LONGEST_SHARED
+
+    def _advance(self, reader: object, position: int) -> None:
+        self._positions[reader] = position
+        if position > self._furthest:
+            self._furthest = position
+            self._room.set()
+        if self.lost and len(self._positions) == 1:
+            self._lists[position - 1] = []  # nobody will come to read it
+
+    def _end(self, driver: "gevent.Greenlet[..., GatewayError | None]") -> None:
+        if driver.exception:  # a bug of ours: gevent has written its traceback to the log
+            self._error = InternalError()
+        elif isinstance(driver.value, GatewayError):
+            self._error = driver.value
+        self._over = True
+        self.lost = self.lost or not self.finished
+        self._tell()
+        self._tell_over(self)
+
+    def _tell(self) -> None:
+        news, self._news = self._news, Signal()
+        news.set()
+
+    def _leave_later(self) -> None:
+        if not self._positions and not self.finished:
+            gevent.spawn_later(_RETURN_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        if not self._positions and not self.finished:
+            self.lost = True
+            self._driver.kill(block=False)
+
+
+class Sharing:
+    """The calls that can be joined, here and in the other workers."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._shared: dict[str, Shared] = {}
+        self._kept: OrderedDict[str, Shared] = OrderedDict()  # those that are finished, the oldest first
+
+    def join(self, identity: Identity) -> "Shared | Remote | None":
+        """Return the call that a repetition belongs to, None if there is none. Raises InvalidRequest."""
+        if not identity.again:
+            return None
+        found = self.find(identity.name) or self._peers.find(identity.name)
+        if found and found.body != identity.body:
+            raise InvalidRequest(
+                "This Idempotency-Key was used for another request. Use a new one for each.",
+                code="idempotency_key_reused",
+            )
+        return found
+
+    def begin(self, identity: Identity, lists: Lists) -> Shared:
+        """Return a new call that can be joined. Call it at once after `join`, so that nobody comes in between."""
+        name = identity.name
+        self._peers.claim(name)
+        shared = self._shared[name] = Shared(identity.body, lists, over=lambda shared: self._keep(name, shared))
+        return shared
+
+    def find(self, name: str) -> Shared | None:
+        """Return what runs or is kept here under this name."""
+        shared = self._shared.get(name)
+        return None if shared is None or shared.lost else shared
+
+    def _keep(self, name: str, shared: Shared) -> None:
+        if shared.lost:
+            self._forget(name, shared)
+            return
+        gevent.spawn_later(_KEPT_SECONDS, self._forget, name, shared)
+        self._kept[name] = shared
+        while sum(kept.length for kept in self._kept.values()) > _KEPT_CHARACTERS:
+            self._forget(*next(iter(self._kept.items())))
+
+    def _forget(self, name: str, shared: Shared) -> None:
+        if self._kept.get(name) is shared:
+            del self._kept[name]
+        if self._shared.get(name) is shared:
+            del self._shared[name]
+            self._peers.release(name)
+
+
+def _length(event: Event) -> int:
+    match event:
+        case TextDelta() | ReasoningDelta() | TextReplaced():
+            return len(event.text)
+        case ToolCallDelta():
+            return len(event.arguments)
+    return 0
