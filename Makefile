@@ -5,7 +5,7 @@ BIN := .venv/bin
 LIVE := tests/live/servers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test unit live check lint fix types floors lock clean
+.PHONY: help demo run test unit live check lint fix types floors docs lock audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1|/' | column -t -s '|'
@@ -46,6 +46,13 @@ lock: .venv/dev ## pin again what requirements*.in ask for, with hashes and with
 	  $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
 	    --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file $$name.txt $$name.in || exit 1; \
 	done
+
+docs: .venv/dev ## write docs/faults.md anew from the table of the fault tests
+	$(BIN)/python -m tests.live.faults.page > docs/faults.md
+
+audit: .venv/dev ## known vulnerabilities in what is pinned; needs a network that reaches PyPI's advisories
+	$(BIN)/python -m venv .venv/audit && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	.venv/audit/bin/pip-audit --disable-pip --require-hashes -r requirements.txt
 
 clean: ## remove what was installed and built
 	rm -rf .venv $(LIVE)/node_modules .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

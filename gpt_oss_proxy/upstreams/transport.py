@@ -51,6 +51,7 @@ _ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_SECONDS = 1.0
 _MOST_INTERIM_HEADS = 8
 _LONGEST_RETRY_AFTER = 64  # characters; a date has 29
+_IDLE_SECONDS = 4.0  # uvicorn and Node close what has been idle for 5
 _POOLED_CONNECTIONS = 1024  # per upstream and worker; above it a connection is opened and closed again
 
 
@@ -240,10 +241,10 @@ class _Adapter(requests.adapters.HTTPAdapter):
             limit_seconds = seconds
             response_class = _Answer
 
-        class PlainPool(urllib3.connectionpool.HTTPConnectionPool):
+        class PlainPool(_Pool, urllib3.connectionpool.HTTPConnectionPool):
             ConnectionCls = Plain
 
-        class SecurePool(urllib3.connectionpool.HTTPSConnectionPool):
+        class SecurePool(_Pool, urllib3.connectionpool.HTTPSConnectionPool):
             ConnectionCls = Secure
 
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
@@ -307,6 +308,33 @@ class _Session(requests.Session):
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests' own hook
         return None
+
+
+class _Pool:
+    """A pool that closes connections before their servers do: a POST into a closed one could not be repeated."""
+
+    pool: Any  # urllib3's queue
+    _sweeping = False
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)  # type: ignore[misc] # a mix-in over urllib3's pools
+        if not self._sweeping:
+            self._sweeping = True
+            gevent.spawn_later(_IDLE_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        open_ones = (
+            [conn for conn in self.pool.queue if conn is not None and conn.sock is not None] if self.pool else []
+        )
+        oldest = time.monotonic() - _IDLE_SECONDS
+        for conn in open_ones:
+            if conn.idle_since <= oldest:
+                conn.close()
+        self._sweeping = any(conn.sock is not None for conn in open_ones)
+        if self._sweeping:
+            gevent.spawn_later(_IDLE_SECONDS / 4, self._sweep)
 
 
 class _Connecting:

@@ -501,6 +501,7 @@ def test_time_limits_hold_over_gevent_s_sockets():
         "trailers without end": "others run, closed",
         "compressed nothing without end": "others run, closed",
         "a refusal with a body that hangs": "429, retry after 7",
+        "connections that are idle": "Hi Hi a, 1 then 2 connections, closed True",
         "a redirect with a body that hangs": "302",
         "a server that is slow to read the request": "Hi",
         "terminal event, then comments without end": "Hi Finish, closed",

@@ -214,6 +214,28 @@ def slow_reader_of_the_request() -> str:
     return b"".join(read_blocks(answer)).decode()
 
 
+def idle_connections() -> str:
+    """What is idle is closed, and the next request gets a new connection; what is in use is not."""
+    server = RawServer([with_length(b"Hi")], [with_length(b"Hi")], [CHUNKED + b"\r\n" + chunk(b"a"), hang])
+    transport._IDLE_SECONDS = 0.1
+    own = Transport(connect_timeout_seconds=1)
+
+    def ask() -> str:
+        with own.send("GET", server.url, headers={}, body=None) as answer:
+            return next(read_blocks(answer)).decode()
+
+    said = [ask(), ask()]
+    before = server.connections
+    gevent.sleep(0.3)
+    (pool,) = own._session.adapters["http://"].poolmanager.pools._container.values()
+    closed = all(conn is None or conn.sock is None for conn in pool.pool.queue)
+    answer = own.send("GET", server.url, headers={}, body=None)
+    blocks = read_blocks(answer)
+    said.append(next(blocks).decode())
+    gevent.sleep(0.3)
+    return f"{' '.join(said)}, {before} then {server.connections} connections, closed {closed}"
+
+
 DONE = sse_bytes(
     {"type": "thread.item.done", "item": {"id": "m", "type": "assistant_message", "content": [{"text": "Hi"}]}}
 )
@@ -242,6 +264,7 @@ print(
                 lambda: endless(UNTIL_CLOSE[:-2] + b"Content-Encoding: deflate\r\n\r\n", b"\x00\x00\x00\xff\xff")
             ),
             "a refusal with a body that hangs": outcome(stalled_refusal),
+            "connections that are idle": outcome(idle_connections),
             "a redirect with a body that hangs": outcome(stalled_redirect),
             "a server that is slow to read the request": outcome(slow_reader_of_the_request),
             "terminal event, then comments without end": outcome(endless_after_the_end),
