@@ -41,6 +41,8 @@ def _finish(metrics: Metrics, response: Response) -> Response:
     record: Record = g.record
     record.status = response.status_code
     headers = response.headers
+    headers["X-Content-Type-Options"] = "nosniff"  # a model's words are never a page, whatever they look like
+    headers.setdefault("Cache-Control", "no-store")  # answers are their client's own
     headers["x-request-id"] = record.id
     headers["openai-processing-ms"] = str(round((time.monotonic() - record.started) * 1000))
     if g.ignored:

@@ -15,6 +15,11 @@ _PAGE = """<!doctype html>
 <pre>curl {base}v1/chat/completions -d '{{"messages": [{{"role": "user", "content": "Hello!"}}]}}'</pre>
 <p><a href="/v1/models">models</a> · <a href="/healthz">healthz</a> · <a href="/readyz">readyz</a></p>
 """
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def blueprint(dispatcher: Dispatcher, router: Router, metrics: Metrics) -> Blueprint:
@@ -25,7 +30,7 @@ def blueprint(dispatcher: Dispatcher, router: Router, metrics: Metrics) -> Bluep
     def root() -> Response:
         # curl and probes say */* or nothing; only a browser names HTML.
         if "text/html" in list(request.accept_mimetypes.values()):
-            response = Response(_PAGE.format(base=_base()), mimetype="text/html")
+            response = Response(_PAGE.format(base=_base()), mimetype="text/html", headers=_PAGE_HEADERS)
         else:
             response = Response("ok\n", mimetype="text/plain")
         response.vary.add("Accept")

@@ -205,3 +205,16 @@ def test_every_request_is_logged_once(client: FlaskClient, log: Log) -> None:
 def test_the_log_holds_no_more_of_a_path_than_a_line_can(client: FlaskClient, log: Log) -> None:
     send(client, "GET", "/" + "ä\n" * 500).close()
     assert [len(line["path"]) for line in log] == [200]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/"), ("GET", "/healthz"), ("GET", "/v1/models"), ("GET", "/nope"), ("PUT", "/"), ("POST", CHAT)],
+)
+def test_no_answer_is_sniffed_or_kept_by_others(client: FlaskClient, method: str, path: str) -> None:
+    headers = send(client, method, path).headers
+    assert (headers["X-Content-Type-Options"], headers["Cache-Control"]) == ("nosniff", "no-store")
+
+
+def test_a_stream_keeps_its_own_cache_control(client: FlaskClient) -> None:
+    assert ask(client, stream=True).headers["Cache-Control"] == "no-cache"

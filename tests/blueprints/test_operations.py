@@ -22,6 +22,9 @@ def page(host: str) -> str:
     response = client.get("/", headers={"Accept": BROWSER}, environ_overrides={"HTTP_HOST": host})
     assert (response.status_code, response.content_type) == (200, "text/html; charset=utf-8")
     assert response.headers["Vary"] == "Accept"
+    policy = response.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in policy
     return response.text
 
 

@@ -64,6 +64,12 @@ _POST = {
             "example": "low",
         },
         {**_HEADER, "name": "x-request-id", "description": "Comes back as it is.", "example": "req-1"},
+        {
+            "in": "header",
+            "name": "Idempotency-Key",
+            "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+            "description": "The same key and body get the same answer, while it runs and for a minute after.",
+        },
     ],
     "requestBody": {
         "required": True,
