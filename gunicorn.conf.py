@@ -5,6 +5,7 @@ from gevent import monkey
 monkey.patch_all()  # before anything imports ssl, or every https call is a RecursionError
 
 import os  # noqa: E402
+import resource  # noqa: E402
 import shutil  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
@@ -38,6 +39,13 @@ loglevel = "warning"
 FOLDER, OURS = "PROMETHEUS_MULTIPROC_DIR", "gpt_oss_proxy-"
 if FOLDER not in os.environ:
     os.environ[FOLDER] = tempfile.mkdtemp(prefix=OURS)
+os.makedirs(os.environ[FOLDER], exist_ok=True)
+
+# A chat needs two descriptors, and many systems begin with 1,024 for a process.
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+if soft != resource.RLIM_INFINITY and soft < wanted:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook

@@ -104,6 +104,7 @@ class Peers:
         """Answer the other workers from now on; `find` returns the call of a name. Called in each worker."""
         if self._folder:
             self._me = f"{os.getpid()}.sock"
+            (self._folder / self._me).unlink(missing_ok=True)  # of a dead worker that had our number
             listener = socket.socket(socket.AF_UNIX)
             listener.setblocking(False)
             listener.bind(str(self._folder / self._me))

@@ -161,6 +161,15 @@ def test_whoever_joined_and_leaves_does_not_keep_the_call_alive(
     assert upstream.ended == 1
 
 
+def test_a_socket_that_a_dead_worker_has_left_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "1.sock"))
+    one, other = Worker(tmp_path, 1, monkeypatch), Worker(tmp_path, 2, monkeypatch)
+    one.begin(A, END)
+    with gevent.Timeout(5):
+        assert heard(other.join()) == [A, END]
+
+
 def test_without_a_folder_there_are_no_others() -> None:
     peers = Peers(None)
     peers.listen(lambda _name: None)
