@@ -1,8 +1,11 @@
 """gunicorn's gevent worker, with JSON where it would send HTML pages, draining, and without a race of its own."""
 
 import contextlib
+import errno
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -13,6 +16,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from gpt_oss_proxy.apis.base import render_error
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 
+_TELL_AGAIN_SECONDS = 10.0
 _LAST_WORDS_SECONDS = 2.0  # what it may take to tell all clients that their answers are cut
 
 
@@ -23,7 +27,21 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         """Remember the listeners' names while they are open."""
         super().patch()
         self._listeners = {id(listener): _Listener(listener) for listener in self.sockets}
+        self._told = -_TELL_AGAIN_SECONDS
         self._waits: dict[greenlet.greenlet, gevent.Timeout] = {}  # connections without a request
+
+    def run(self) -> None:
+        """Serve until told to stop; to be out of descriptors is no bug, so it is told without a traceback."""
+        hub = gevent.get_hub()
+        hub.handle_error = partial(self._hub_error, hub.handle_error)  # type: ignore[method-assign] # no other hook
+        super().run()
+
+    def _hub_error(self, otherwise: Callable[..., None], context: Any, kind: Any, error: Any, trace: Any) -> None:
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            otherwise(context, kind, error, trace)
+        elif time.monotonic() - self._told > _TELL_AGAIN_SECONDS:
+            self._told = time.monotonic()
+            self.log.error("Out of file descriptors: new connections have to wait. Raise the limit (ulimit -n).")
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""

@@ -1,5 +1,6 @@
 """gunicorn's worker with our manners. What it does under gunicorn is in tests/live."""
 
+import errno
 import json
 import logging
 import os
@@ -170,3 +171,19 @@ def test_what_fails_while_it_waits_fails_as_it_would_without_a_limit(worker: Wor
 
 def test_it_is_gunicorns_worker() -> None:
     assert issubclass(Worker, BaseWorker)
+
+
+def test_to_be_out_of_descriptors_is_told_in_a_line_now_and_then(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    bugs: list[Any] = []
+
+    def otherwise(*error: Any) -> None:
+        bugs.append(error[2])
+
+    for _ in range(3):
+        worker._hub_error(otherwise, None, OSError, OSError(errno.EMFILE, "Too many open files"), None)
+    bug = OSError(errno.EIO, "Input/output error")
+    worker._hub_error(otherwise, None, OSError, bug, None)
+    assert [message.split(":")[0] for message in caplog.messages] == ["Out of file descriptors"]
+    assert bugs == [bug]
