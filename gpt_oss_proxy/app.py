@@ -163,7 +163,10 @@ def build_failover(
 
 
 def _build(protocol: Protocol, settings: Settings) -> Upstream:
-    return protocol.build(settings, Transport(connect_timeout_seconds=settings.connect_timeout_seconds))
+    upstream = protocol.build(settings, Transport(connect_timeout_seconds=settings.connect_timeout_seconds))
+    # An answer that is whole must not be taken for one that has fallen silent.
+    upstream.grace_seconds = min(upstream.grace_seconds, settings.request_timeout_seconds / 2)
+    return upstream
 
 
 def _guard(board: Board, settings: Settings, upstream: Upstream) -> Guard:

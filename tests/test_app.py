@@ -29,6 +29,12 @@ def test_a_further_upstream_is_there_as_soon_as_it_has_a_url() -> None:
     assert served(settings)[2:] == [("openai", ["a", "org/b"])]
 
 
+@pytest.mark.parametrize(("idle", "grace"), [(30, 2), (1, 0.5), (0.1, 0.05)])
+def test_a_whole_answer_is_not_taken_for_one_that_has_fallen_silent(idle: float, grace: float) -> None:
+    upstreams = build_upstreams(Settings(request_timeout_seconds=idle))
+    assert {upstream.grace_seconds for upstream in upstreams} == {grace}
+
+
 def test_each_upstream_has_connections_of_its_own() -> None:
     upstreams: list[Upstream] = list(build_upstreams(Settings(openai_base_url="http://localhost:1/v1")))
     assert len({id(upstream._transport) for upstream in upstreams}) == len(UPSTREAMS) == 3

@@ -139,10 +139,9 @@ def _pause_seconds(failure: GatewayError, rounds: int) -> float | None:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """Return what a Retry-After header says, in seconds from now; 0 if there is none."""
+    """Return what a valid Retry-After says, in seconds from now; 0 if there is none."""
     if not retry_after:
         return 0.0
     if retry_after.isdigit():
         return float(retry_after)
-    date = email.utils.parsedate_tz(retry_after)
-    return max(email.utils.mktime_tz(date) - time.time(), 0.0) if date else 0.0
+    return max(email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)

@@ -24,7 +24,6 @@ from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_
 T = TypeVar("T")
 _LARGEST_COUNT = 10**12
 _LONGEST_ANSWER = 32 * 1024 * 1024  # characters of an answer and its reasoning; no model comes near
-_GRACE_SECONDS = 2.0  # how long the body's end is awaited after the protocol's terminal event
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -81,7 +80,7 @@ class Decoder(abc.ABC):
         heard = False
         try:
             for record in self._framer.feed(data):
-                heard = True
+                heard = heard or record != b""  # blank lines without end are no sign of life
                 self.decode(record)
                 if self.ended:
                     break
@@ -157,6 +156,7 @@ class Upstream(abc.ABC):
 
     name: str
     honours: frozenset[str] | None = frozenset()  # request fields that reach the model; None = all of them
+    grace_seconds = 2.0  # how long the body's end is awaited after the protocol's terminal event
     repeatable = False  # True: a POST that it may have accepted may be sent again, it does no harm
 
     def __init__(self, transport: Transport) -> None:
@@ -190,10 +190,10 @@ class Upstream(abc.ABC):
         except HTTPStatusError as error:
             raise self.status_error(error, request) from error
         with contextlib.closing(response):
-            yield from _decode(response, self.decoder(response.headers, request))
+            yield from _decode(response, self.decoder(response.headers, request), self.grace_seconds)
 
 
-def _decode(response: requests.Response, decoder: Decoder) -> Iterator[list[Event]]:
+def _decode(response: requests.Response, decoder: Decoder, grace_seconds: float) -> Iterator[list[Event]]:
     blocks = read_blocks(response)
     deadline: float | None = None
     while not decoder.ended:
@@ -210,13 +210,13 @@ def _decode(response: requests.Response, decoder: Decoder) -> Iterator[list[Even
             if not decoder.complete:
                 deadline = None
             elif events or deadline is None:  # what means nothing gives no further time
-                deadline = time.monotonic() + _GRACE_SECONDS
+                deadline = time.monotonic() + grace_seconds
             yield events
         if decoder.failure:
             raise decoder.failure
     yield decoder.close()
     # The client has its answer; the rest is for the pool, which takes only connections read to their end.
-    deadline = time.monotonic() + _GRACE_SECONDS
+    deadline = time.monotonic() + grace_seconds
     with contextlib.suppress(GatewayError):
         while _next_before(blocks, deadline) is not None:
             pass

@@ -51,6 +51,7 @@ _ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_SECONDS = 0.5
 _MOST_INTERIM_HEADS = 8
 _LONGEST_RETRY_AFTER = 64  # characters; a date has 29
+_CODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})  # those that urllib3 undoes; we ask for the first
 _IDLE_SECONDS = 4.0  # uvicorn and Node close what has been idle for 5
 _POOLED_CONNECTIONS = 1024  # per upstream and worker; above it a connection is opened and closed again
 
@@ -101,6 +102,9 @@ class Transport:
         if response.status_code != 200:
             with response:
                 raise _status_error(response)
+        if not _CODINGS.issuperset(response.headers.get("Content-Encoding", "identity").lower().split(", ")):
+            with response:
+                raise UpstreamProtocolError
         return response
 
     def fetch(self, url: str, *, headers: Mapping[str, str], max_bytes: int, timeout_seconds: float) -> bytes:
@@ -217,9 +221,12 @@ def _text(value: Any) -> str:
 
 def _retry_after(value: str | None) -> str | None:
     # It becomes a header of ours, so it must be one by any server's rules.
-    if value and len(value) < _LONGEST_RETRY_AFTER and value.isascii() and value.isprintable():
-        return value if value.isdigit() or email.utils.parsedate(value) else None
-    return None
+    if not value or len(value) >= _LONGEST_RETRY_AFTER or not (value.isascii() and value.isprintable()):
+        return None
+    try:
+        return value if value.isdigit() or email.utils.parsedate_to_datetime(value) else None
+    except (ValueError, OverflowError):  # there is no such day
+        return None
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
@@ -289,6 +296,12 @@ class _Answer(http.client.HTTPResponse):
         super().__init__(*args, **kwargs)
         raw: io.RawIOBase = self.fp.detach()
         self.fp = io.BufferedReader(_FairReader(raw), _BUFFER_BYTES)
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc] # typeshed leaves it out
+        if size < 0:  # http.client would hand over the chunks' heads as text
+            raise ValueError
+        return size
 
     def _read_status(self) -> tuple[str, int, str]:
         line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc] # typeshed leaves it out

@@ -70,13 +70,17 @@ class Lines(Decoder):
 
 def test_bytes_that_complete_no_record_are_told_apart_from_records_that_tell_nothing():
     decoder = Lines()
-    assert [decoder.feed(data) for data in (b'"a', b'"', b"\n", b"\n", b'"b"\n"c"\n')] == [
+    assert [decoder.feed(data) for data in (b'"a', b'"', b"\n", b'""\n', b'"b"\n"c"\n')] == [
         None,
         None,
         [TextDelta("a")],
         [],
         [TextDelta("b"), TextDelta("c")],
     ]
+
+
+def test_blank_lines_are_no_sign_of_life():
+    assert Lines().feed(b"\n\r\n\n") is None
 
 
 def test_an_error_does_not_lose_the_events_before_it():
@@ -209,7 +213,7 @@ class Scripted(Upstream):
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch):
-    monkeypatch.setattr(base, "_GRACE_SECONDS", 0.15)
+    monkeypatch.setattr(Upstream, "grace_seconds", 0.15)
 
 
 def read(response: Response) -> tuple[list[list[Event]], type[GatewayError] | None]:
@@ -235,7 +239,7 @@ def test_a_request_goes_out_as_it_was_built():
 
 
 def test_each_read_is_a_list_and_one_that_tells_nothing_is_a_sign_of_life():
-    response = Response(b'"a"\n"b"\n', b'"c', b'"\n', b"\n", b"END\n")
+    response = Response(b'"a"\n"b"\n', b'"c', b'"\n', b'""\n', b"END\n")
     assert read(response) == ([[TextDelta("a"), TextDelta("b")], [TextDelta("c")], [], [], [Finish("stop")]], None)
 
 

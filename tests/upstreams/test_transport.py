@@ -140,6 +140,17 @@ def test_a_switch_of_protocols_that_nobody_asked_for_is_no_http(transport, serve
     assert refusal(transport, serve([switching, with_length(b"Hi")]).url) is UpstreamProtocolError
 
 
+@pytest.mark.parametrize("coding", [b"br", b"zstd", b"gzip, br", b"nonsense"])
+def test_a_coding_that_cannot_be_undone_is_a_protocol_error(transport, serve, coding):
+    assert refusal(transport, serve([with_length(b"Hi", b"Content-Encoding: " + coding)]).url) is UpstreamProtocolError
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5", b"-0x5"])
+def test_a_chunk_of_less_than_nothing_breaks_the_body(transport, serve, size):
+    server = serve([CHUNKED + b"\r\n" + chunk(b"Hi") + size + b"\r\ndata: x\n\n", close])
+    assert refusal(transport, server.url) is UpstreamIncomplete
+
+
 def test_an_error_of_the_system_before_the_head_is_a_broken_connection(transport):
     with responses.RequestsMock() as upstream:
         upstream.post("http://upstream.example/say", body=OSError("no buffer space"))

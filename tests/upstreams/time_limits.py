@@ -17,14 +17,14 @@ from gpt_oss_proxy import sse  # noqa: E402
 from gpt_oss_proxy.chat.events import Finish, TextDelta  # noqa: E402
 from gpt_oss_proxy.chat.request import ChatRequest  # noqa: E402
 from gpt_oss_proxy.errors import GatewayError  # noqa: E402
-from gpt_oss_proxy.upstreams import base, transport  # noqa: E402
+from gpt_oss_proxy.upstreams import transport  # noqa: E402
 from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream  # noqa: E402
 from gpt_oss_proxy.upstreams.chatkit import ChatKit  # noqa: E402
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, read_blocks  # noqa: E402
 from tests.upstreams.decoding import ask, sse_bytes  # noqa: E402
 from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, RawServer, Step, chunk, with_length  # noqa: E402
 
-base._GRACE_SECONDS = transport._ERROR_BODY_SECONDS = 0.1
+Upstream.grace_seconds = transport._ERROR_BODY_SECONDS = 0.1
 TRANSPORT = Transport(connect_timeout_seconds=0.1)
 REQUEST = ask("Hi")
 
