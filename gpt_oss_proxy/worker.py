@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import gevent
+import gevent.socket
 import greenlet
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
@@ -17,6 +18,10 @@ from gpt_oss_proxy.apis.base import render_error
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 
 _TELL_AGAIN_SECONDS = 10.0
+_SLICE_SECONDS = 0.001
+_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
+_REST_SECONDS = 2.0
+_REST_BYTES = 1024 * 1024
 _LAST_WORDS_SECONDS = 2.0  # what it may take to tell all clients that their answers are cut
 
 
@@ -45,7 +50,14 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""
-        super().handle(self._listeners[id(listener)], client, addr)
+        fair = _FairSocket(client.family, client.type, client.proto, client.detach())
+        super().handle(self._listeners[id(listener)], fair, addr)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """Serve one request. Ends the connection, with StopIteration, if nobody knows where the next one begins."""
+        super().handle_request(listener_name, req, sock, addr)
+        if not _is_read(req.body):
+            raise StopIteration
 
     @contextlib.contextmanager
     def timeout_ctx(self) -> Iterator[None]:
@@ -93,6 +105,32 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         )
         with contextlib.suppress(OSError):  # the client may be gone
             client.sendall(head.encode() + body)
+
+
+def _is_read(body: Any) -> bool:
+    """Return whether a body is at its end; what the application left is read for a while, then given up.
+
+    gunicorn itself would read it to its end, however long that is. A client that still sends must not be cut off at
+    once: it would never see the answer that refuses its body.
+    """
+    with contextlib.suppress(OSError, ParseException), gevent.Timeout(_REST_SECONDS, False):  # type: ignore[arg-type]
+        while not body.failed:
+            if not body.read(_REST_BYTES):
+                return not body.failed
+    return False
+
+
+class _FairSocket(gevent.socket.socket):
+    """A client's connection, read fairly: gevent's recv lets no one else run for as long as there is data."""
+
+    _since = 0.0
+
+    def recv(self, *args: Any) -> bytes:
+        """Read, after letting others run if they have not for a while."""
+        if time.monotonic() - self._since > _SLICE_SECONDS:
+            gevent.sleep(_A_MOMENT)
+            self._since = time.monotonic()
+        return super().recv(*args)
 
 
 class _Listener:

@@ -1,14 +1,17 @@
 """gunicorn's worker with our manners. What it does under gunicorn is in tests/live."""
 
+import contextlib
 import errno
 import json
 import logging
 import os
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 from gevent.event import Event
 from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders
@@ -113,7 +116,12 @@ def test_at_ctrl_c_answers_end_now(worker: Worker) -> None:
 
 def test_a_connection_begins_even_while_its_listener_is_closed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[Any] = []
-    monkeypatch.setattr(AsyncWorker, "handle", lambda worker, listener, *_: names.append(listener.getsockname()))
+
+    def serve(_worker: Worker, listener: Any, client: Any, _addr: object) -> None:
+        names.append(listener.getsockname())
+        client.close()
+
+    monkeypatch.setattr(AsyncWorker, "handle", serve)
     listener = socket.create_server(("127.0.0.1", 0))
     name = listener.getsockname()
     worker.sockets = [listener]
@@ -187,3 +195,78 @@ def test_to_be_out_of_descriptors_is_told_in_a_line_now_and_then(
     worker._hub_error(otherwise, None, OSError, bug, None)
     assert [message.split(":")[0] for message in caplog.messages] == ["Out of file descriptors"]
     assert bugs == [bug]
+
+
+class Body:
+    """What gunicorn gives for a body: pieces, seconds of silence, or an error."""
+
+    failed = False
+
+    def __init__(self, *pieces: bytes | float | Exception) -> None:
+        self._pieces = list(pieces)
+
+    def read(self, size: int) -> bytes:
+        while self._pieces:
+            piece = self._pieces.pop(0)
+            if isinstance(piece, bytes):
+                return piece
+            if isinstance(piece, Exception):
+                raise piece
+            gevent.sleep(piece)
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("pieces", "goes_on"),
+    [
+        ([], True),
+        ([b"x"] * 5, True),
+        ([b"x", 0.01, b"x"], True),
+        ([b"x", 20.0], False),
+        ([b"x", 0.001] * 1000, False),
+        ([b"x", OSError()], False),
+        ([InvalidRequestLine("x")], False),
+    ],
+)
+def test_a_connection_goes_on_when_the_body_is_read_to_its_end(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, pieces: list[bytes | float | Exception], goes_on: bool
+) -> None:
+    monkeypatch.setattr("gpt_oss_proxy.worker._REST_SECONDS", 0.05)
+    monkeypatch.setattr(GeventWorker, "handle_request", lambda *_: None)
+    with contextlib.nullcontext() if goes_on else pytest.raises(StopIteration):
+        worker.handle_request("name", SimpleNamespace(body=Body(*pieces)), None, None)
+
+
+def test_a_body_that_was_given_up_ends_the_connection(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GeventWorker, "handle_request", lambda *_: None)
+    body = Body()
+    body.failed = True
+    with pytest.raises(StopIteration):
+        worker.handle_request("name", SimpleNamespace(body=body), None, None)
+
+
+def test_a_client_that_floods_lets_others_run(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            gevent.sleep(0)
+
+    def swallow(_worker: Worker, _listener: object, client: Any, _addr: object) -> None:
+        for _ in range(3000):
+            assert client.recv(1000) == b"x" * 1000
+            time.sleep(0.00002)  # what it costs to look at it
+        client.close()
+
+    monkeypatch.setattr(AsyncWorker, "handle", swallow)
+    listener, (ours, clients) = object(), gevent.socket.socketpair()
+    worker._listeners = {id(listener): listener}
+    other = gevent.spawn(tick)
+    flood = gevent.spawn(clients.sendall, b"x" * 3_000_000)
+    worker.handle(listener, ours, None)
+    other.kill()
+    flood.join()
+    clients.close()
+    assert ticks > 10

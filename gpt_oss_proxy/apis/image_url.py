@@ -29,7 +29,8 @@ def _check_data(uri: str, param: str) -> None:
     start = head.end()
     if (len(uri) - start) * 3 // 4 > _LARGEST_IMAGE_BYTES:
         raise _invalid(f"it is larger than {_LARGEST_IMAGE_BYTES} bytes", param)
-    if not _BASE64.fullmatch(uri, start):
+    letters = len(uri.rstrip("=")) - start
+    if letters % 4 == 1 or not _BASE64.fullmatch(uri, start):
         raise _invalid("its data are not base64", param)
 
 

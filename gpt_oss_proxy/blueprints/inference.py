@@ -47,7 +47,12 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         return response
 
     def answer_request() -> Response:
-        body = read_body(request, max_bytes=settings.max_body_bytes, silence_seconds=settings.request_timeout_seconds)
+        body = read_body(
+            request,
+            max_bytes=settings.max_body_bytes,
+            silence_seconds=settings.request_timeout_seconds,
+            total_seconds=settings.total_timeout_seconds,
+        )
         chat_request = _with_effort(api.parse(body, default_model=settings.default_model))
         record: Record = g.record
         record.model, record.stream = chat_request.model[:200], chat_request.stream

@@ -1,5 +1,6 @@
 """Reading a request's body: bounded, in bounded time, and every fault of it a 400 or 413."""
 
+import time
 from typing import IO
 
 import gevent
@@ -8,10 +9,11 @@ from gunicorn.http.errors import ParseException
 
 from gpt_oss_proxy.errors import BodyTooLarge, InvalidRequest
 
+_A_MOMENT = 0.001  # seconds; a limit of none or less would be no limit
 _PIECE_BYTES = 64 * 1024
 
 
-def read_body(request: Request, *, max_bytes: int, silence_seconds: float) -> bytes:
+def read_body(request: Request, *, max_bytes: int, silence_seconds: float, total_seconds: float) -> bytes:
     """Return the whole body. Raises BodyTooLarge, or InvalidRequest if it is broken, slow, or a foreign page's."""
     _refuse_foreign_forms(request)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -19,13 +21,13 @@ def read_body(request: Request, *, max_bytes: int, silence_seconds: float) -> by
     length = request.content_length
     if length is not None and length > max_bytes:
         raise _too_large(max_bytes)
-    body = _read(request, max_bytes, silence_seconds)
+    body = _read(request, max_bytes, silence_seconds, time.monotonic() + total_seconds)
     if length is not None and len(body) < length:
         raise InvalidRequest("The body ended before its Content-Length.", code="incomplete_body")
     return body
 
 
-def _read(request: Request, max_bytes: int, silence_seconds: float) -> bytes:
+def _read(request: Request, max_bytes: int, silence_seconds: float, due: float) -> bytes:
     # Not Flask's stream: it cuts a chunked body at its limit without a word.
     stream = request.environ["wsgi.input"]
     left = request.content_length
@@ -38,7 +40,7 @@ def _read(request: Request, max_bytes: int, silence_seconds: float) -> bytes:
             # gunicorn waits for as much as it is asked for: never ask for more than may come.
             most = max_bytes + 1 if left is None else left
             wanted = min(_PIECE_BYTES, most - size)
-            piece = _read_before(stream, wanted, silence_seconds)
+            piece = _read_before(stream, wanted, max(min(silence_seconds, due - time.monotonic()), _A_MOMENT))
             if not piece:
                 break
             pieces.append(piece)
@@ -58,6 +60,8 @@ def _read_before(stream: IO[bytes], size: int, seconds: float) -> bytes:
     except gevent.Timeout as error:
         if error is not timeout:
             raise
+        # gunicorn would take what still comes of it for the next request: Body.failed ends the connection.
+        stream.failed = True  # type: ignore[attr-defined]
         raise InvalidRequest("The body did not arrive in time.", code="incomplete_body") from error
 
 

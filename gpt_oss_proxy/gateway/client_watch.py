@@ -44,7 +44,8 @@ class ClientWatch:
 
     def _let_go(self) -> None:
         with contextlib.suppress(OSError):  # it has just gone by itself
-            self._client.shutdown(socket.SHUT_RDWR)
+            # Not gevent's own shutdown: it ends a waiting write with an error that gunicorn logs as a bug.
+            getattr(self._client, "_sock", self._client).shutdown(socket.SHUT_RDWR)
 
     def _look(self) -> None:
         poll = _poll()

@@ -25,6 +25,7 @@ from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.gateway.sharing import Identity, Sharing
 from gpt_oss_proxy.upstreams.base import Upstream
 
+_LAST_WORDS_SECONDS = 5.0
 _COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
 _A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _FEW_RETRIES = 3
@@ -185,7 +186,7 @@ class Dispatcher:
         try:
             if client:
                 # When the total time is over there is still an error to be told; after that nothing is.
-                watch = ClientWatch(client, lambda: relay.stop(ClientGone()), limits.total + limits.idle)
+                watch = ClientWatch(client, lambda: relay.stop(ClientGone()), limits.total + _LAST_WORDS_SECONDS)
             counts = request.include_usage or not request.stream
             yield from with_usage(iter(relay), request, self._count) if counts else relay
         except UpstreamFirstEventTimeout:

@@ -91,7 +91,7 @@ class Decoder(abc.ABC):
                 self.failure = error
         except GatewayError as error:
             self.failure = error
-        return self._take() if heard or self.failure else None
+        return self._take() if heard or self._events or self.failure else None
 
     def close(self) -> list[Event]:
         """Return the last events, Finish among them: the body has ended. Raises UpstreamIncomplete and its kin."""

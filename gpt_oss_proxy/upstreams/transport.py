@@ -102,7 +102,8 @@ class Transport:
         if response.status_code != 200:
             with response:
                 raise _status_error(response)
-        if not _CODINGS.issuperset(response.headers.get("Content-Encoding", "identity").lower().split(", ")):
+        codings = response.headers.get("Content-Encoding", "").lower().replace(" ", "").split(",")
+        if not _CODINGS.issuperset(codings):
             with response:
                 raise UpstreamProtocolError
         return response

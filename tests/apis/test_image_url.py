@@ -77,7 +77,7 @@ def test_a_data_uri_is_that_of_an_image_in_base64(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["", "=", "AA=A", "A A", "AA\n", "A_-A", "%41", "AAAA===", "A" * 1_000_000 + "!", "ÄÄÄÄ"]
+    "data", ["", "=", "AA=A", "A A", "AA\n", "A_-A", "%41", "AAAA===", "AAAAA", "A===", "A" * 1_000_000 + "!", "ÄÄÄÄ"]
 )
 def test_its_data_are_base64(data: str) -> None:
     began = time.process_time()

@@ -19,6 +19,8 @@ LIMIT = 4096
 class Slow(io.RawIOBase):
     """A body whose pieces come one by one; a number is waited for, an exception raised."""
 
+    failed = False  # as gunicorn's bodies have it
+
     def __init__(self, *pieces: bytes | float | Exception) -> None:
         self.pieces = list(pieces)
         self.wanted: list[int] = []
@@ -38,9 +40,19 @@ class Slow(io.RawIOBase):
 
 
 def post(
-    body: object, *, headers: dict[str, str] | None = None, silence_seconds: float = 20, **environ: Any
+    body: object,
+    *,
+    headers: dict[str, str] | None = None,
+    silence_seconds: float = 20,
+    total_seconds: float = 20,
+    **environ: Any,
 ) -> TestResponse:
-    app = gateway(Scripted([Finish("stop")]), max_body_bytes=LIMIT, request_timeout_seconds=silence_seconds)
+    app = gateway(
+        Scripted([Finish("stop")]),
+        max_body_bytes=LIMIT,
+        request_timeout_seconds=silence_seconds,
+        total_timeout_seconds=total_seconds,
+    )
     stream = io.BytesIO(body) if isinstance(body, bytes) else body
     environ = {"wsgi.input": stream, **environ}
     return app.test_client().post(CHAT, headers=headers, environ_overrides=environ)
@@ -165,6 +177,12 @@ def test_a_foreign_page_must_send_what_needs_a_preflight(content_type: str, stat
     assert response.status_code == status
     if status == 400:
         assert refusal(response) == (400, "unsupported_content_type")
+
+
+def test_a_body_that_keeps_moving_is_limited_too_and_its_rest_is_no_request() -> None:
+    body = Slow(*[b"x", 0.02] * 1000)
+    assert refusal(post(body, total_seconds=0.2, CONTENT_LENGTH="1000")) == (400, "incomplete_body")
+    assert body.failed
 
 
 def test_time_limits_of_others_are_not_taken_for_ours() -> None:
