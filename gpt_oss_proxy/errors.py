@@ -37,10 +37,14 @@ import re
 
 _RETRY_SOON = "5"  # seconds; what we say where an upstream that limits us has not said when
 _QUOTE_LENGTH = 200
+_READ_LENGTH = 4 * _QUOTE_LENGTH
 _SECRETS = re.compile(
     r"""[a-z][a-z0-9+.-]*://\S+                              # a URL
       | \b(?:sk|pk|key|hf|ghp|xox[a-z])[-_][\w-]{4,}         # a key, by its usual prefixes
-      | \bbearer\s+\S+
+      | \b(?:bearer|basic)\s+\S+
+      | \b(?:pass(?:word|wd)?|pwd|secret|token|api[_-]?key)["']?\s*[=:]\s*\S+
+      | \beyJ[\w-]+\.[\w.-]+                                 # a signed token (JWT)
+      | \b(?=[a-z]*\d)[a-z0-9]{20,}\b                        # longer than a word or a part of a model's name
       | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b                 # an address
       | (?<![\w:])(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}\b        # an IPv6 address, whole
       | (?<![\w:])(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?::[0-9a-f:]*\b   # and shortened, with a port that may follow
@@ -56,7 +60,10 @@ def quote(text: str) -> str:
     """Return foreign text fit for an error message: one short line without URLs, hosts, paths or keys; '' if unfit."""
     if "Traceback (most recent call last)" in text or text.lstrip().startswith("<"):
         return ""
-    line = _SECRETS.sub("[…]", " ".join(text[: 4 * _QUOTE_LENGTH].split()))
+    if len(text) > _READ_LENGTH:
+        text = text[:_READ_LENGTH]
+        text = text.rpartition(" ")[0] or text  # half a host name would not be known as one
+    line = _SECRETS.sub("[…]", " ".join(text.split()))
     line = line.encode("utf-8", "replace").decode("utf-8")
     return line if len(line) <= _QUOTE_LENGTH else line[:_QUOTE_LENGTH] + "…"
 

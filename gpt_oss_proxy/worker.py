@@ -4,6 +4,7 @@ import contextlib
 import errno
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -101,7 +102,9 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         reason = "Bad Request" if error.status < 500 else "Internal Server Error"
         head = (
             f"HTTP/1.1 {error.status} {reason}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
+            f"x-request-id: req_{uuid.uuid4().hex}\r\n\r\n"
         )
         with contextlib.suppress(OSError):  # the client may be gone
             client.sendall(head.encode() + body)

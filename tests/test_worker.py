@@ -57,6 +57,8 @@ def answer(worker: Worker, error: BaseException) -> tuple[str, dict[str, str], A
     status, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     assert headers.pop("Content-Length") == str(len(body))
+    assert headers.pop("x-request-id").startswith("req_")
+    assert (headers.pop("X-Content-Type-Options"), headers.pop("Cache-Control")) == ("nosniff", "no-store")
     return status, headers, json.loads(body)
 
 

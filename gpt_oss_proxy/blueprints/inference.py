@@ -153,7 +153,8 @@ def _identity(path: str, body: bytes) -> Identity | None:
             code="invalid_value",
             param="Idempotency-Key",
         )
-    digest = hashlib.sha256(body).hexdigest()
+    effort = request.headers.get(_EFFORT_HEADER, "").lower()  # it is asked for as much as what the body says
+    digest = hashlib.sha256(body + effort.encode("utf-8", "surrogateescape")).hexdigest()
     # Whoever has another key asks something else, whatever it says.
     parts = (path, request.headers.get("Authorization", ""), key if key is not None else digest)
     name = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()

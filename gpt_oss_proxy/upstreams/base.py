@@ -7,6 +7,7 @@ that HTTP can do to it is here and in transport.py.
 import abc
 import contextlib
 import json
+import re
 import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamProtocolE
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, read_blocks
 
 T = TypeVar("T")
+_REFERENCE = re.compile(r"[A-Za-z0-9_=-]{1,128}")  # no URL, host name or address: it goes into a header and the log
 _LARGEST_COUNT = 10**12
 _LONGEST_ANSWER = 32 * 1024 * 1024  # characters of an answer and its reasoning; no model comes near
 
@@ -113,9 +115,9 @@ class Decoder(abc.ABC):
 
     def start(self, reference: str) -> None:
         """Tell the upstream's own id of this answer, once."""
-        if reference and not self._started:
+        if not self._started and _REFERENCE.fullmatch(reference):
             self._started = True
-            self._events.append(Started(whole(reference)))
+            self._events.append(Started(reference))
 
     def say(self, text: str) -> None:
         """Add text of the answer; half a character waits for its other half."""

@@ -27,5 +27,5 @@ def test_an_error_is_openais_object(error: GatewayError, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("api", CLIENT_APIS.values(), ids=CLIENT_APIS.keys())
-def test_a_client_api_has_its_five_names(api: object) -> None:
-    assert {"ID_PREFIX", "PATH", "parse", "render", "stream"} <= set(dir(api))
+def test_a_client_api_has_its_six_names(api: object) -> None:
+    assert {"ID_PREFIX", "PATH", "describe", "parse", "render", "stream"} <= set(dir(api))

@@ -136,16 +136,24 @@ def test_half_characters_of_text_and_reasoning_wait_each_for_its_own_half():
     ]
 
 
+@pytest.mark.parametrize("reference", ["", "a\ud83d", "é", "a b", "a" * 129, "http://10.1.2.3/a", "db.internal", "::1"])
+def test_what_may_be_more_than_an_id_is_no_reference(reference):
+    decoder = Lines()
+    decoder.start(reference)
+    decoder.start("thr_1-a=")
+    decoder.complete = True
+    assert decoder.close() == [Started("thr_1-a="), Finish("stop")]
+
+
 def test_empty_text_and_a_second_start_are_no_events():
     decoder = Lines()
-    decoder.start("")
-    decoder.start("a\ud83d")
+    decoder.start("a")
     decoder.start("b")
     decoder.say("")
     decoder.think("")
     decoder.call(7, call_id="\ud83d", name="\ud83d", arguments="\ud83d")
     decoder.complete = True
-    assert decoder.close() == [Started("a\ufffd"), ToolCallDelta(7, "\ufffd", "\ufffd", "\ufffd"), Finish("stop")]
+    assert decoder.close() == [Started("a"), ToolCallDelta(7, "\ufffd", "\ufffd", "\ufffd"), Finish("stop")]
 
 
 # The stream

@@ -325,12 +325,6 @@ def test_any_chunks_give_events_or_one_of_our_errors_wherever_they_are_cut(chunk
     assert_reads_do_not_matter(decoder, body + (b"data: [DONE]" + end if done else b""))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.binary(max_size=20) | st.sampled_from([b"data:", b"data: {}", DONE, b"\n", b"\r"]), max_size=12))
-def test_any_bytes_give_events_or_one_of_our_errors_wherever_they_are_cut(pieces):
-    assert_reads_do_not_matter(decoder, b"".join(pieces))
-
-
 # The upstream
 
 

@@ -399,9 +399,3 @@ PARTS = st.one_of(
 def test_any_parts_give_events_or_one_of_our_errors_wherever_they_are_cut(parts, end):
     body = b"".join(f"{code}:{json.dumps(value)}".encode() + end for code, value in parts)
     assert_reads_do_not_matter(lambda: decoder(tools=True), body)
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.binary(max_size=20) | st.sampled_from([b'0:"x"', b"d:{}", b"\n", b"\r"]), max_size=12))
-def test_any_bytes_give_events_or_one_of_our_errors_wherever_they_are_cut(pieces):
-    assert_reads_do_not_matter(decoder, b"".join(pieces))

@@ -419,9 +419,3 @@ def test_any_events_give_events_or_one_of_our_errors_wherever_they_are_cut(event
     body = b"".join(b"data: %b%b" % (json.dumps(each).encode(), line_end) for each in events)
     body += b"data: [DONE]" + line_end if done else b""
     assert_reads_do_not_matter(lambda: decoder(tools=True, stream=stream), body)
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.binary(max_size=20) | st.sampled_from([b"data:", b"data: {}", DONE, b"\n", b"\r"]), max_size=12))
-def test_any_bytes_give_events_or_one_of_our_errors_wherever_they_are_cut(pieces):
-    assert_reads_do_not_matter(decoder, b"".join(pieces))

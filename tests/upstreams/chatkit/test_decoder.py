@@ -748,16 +748,6 @@ def test_any_events_give_events_or_one_of_our_errors_wherever_they_are_cut(event
     assert_reads_do_not_matter(lambda: decoder(tools=True), body)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(
-    st.lists(
-        st.binary(max_size=20) | st.sampled_from([b"data:", b"data: {}", b"\n", b"\r", b"\xef\xbb\xbf"]), max_size=12
-    )
-)
-def test_any_bytes_give_events_or_one_of_our_errors_wherever_they_are_cut(pieces):
-    assert_reads_do_not_matter(decoder, b"".join(pieces))
-
-
 def test_reasoning_and_text_keep_their_order():
     events = [task("added", "Hm."), delta("Hi"), task("updated", "Hm. More."), done("Hi")]
     found = run(decoder(), sse_bytes(*events))[0]
