@@ -81,10 +81,15 @@ UPSTREAMS: Mapping[str, Protocol] = {
 
 
 class Gateway(Flask):
-    """The WSGI application, the dispatcher that its worker tells to drain, and the numbers that all workers share."""
+    """The WSGI application, and what its worker needs to know of it.
+
+    `write_seconds` is how long a single write to a client may take: all the time that an answer has, and a little for
+    the error that ends it.
+    """
 
     dispatcher: Dispatcher
     board: Board
+    write_seconds: float
 
 
 def create_app(
@@ -102,6 +107,7 @@ def create_app(
     )
     app = Gateway(__name__, static_folder=None)
     app.board = Board()
+    app.write_seconds = settings.total_timeout_seconds + 5
     guard = partial(_guard, app.board, settings)
     guards = [guard(upstream) for upstream in upstreams]
     router = Router(guards, build_failover(settings, guards, guard))

@@ -52,6 +52,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""
         fair = _FairSocket(client.family, client.type, client.proto, client.detach())
+        fair.write_seconds = self.wsgi.write_seconds
         super().handle(self._listeners[id(listener)], fair, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
@@ -124,8 +125,12 @@ def _is_read(body: Any) -> bool:
 
 
 class _FairSocket(gevent.socket.socket):
-    """A client's connection, read fairly: gevent's recv lets no one else run for as long as there is data."""
+    """A client's connection, read fairly: gevent's recv lets no one else run for as long as there is data.
 
+    Written to in bounded time: a client that reads nothing must not keep its place for ever.
+    """
+
+    write_seconds = 600.0
     _since = 0.0
 
     def recv(self, *args: Any) -> bytes:
@@ -134,6 +139,11 @@ class _FairSocket(gevent.socket.socket):
             gevent.sleep(_A_MOMENT)
             self._since = time.monotonic()
         return super().recv(*args)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Write everything. Raises BrokenPipeError, as for a client that has gone, if it takes too long."""
+        with gevent.Timeout(self.write_seconds, BrokenPipeError(errno.EPIPE, "the client does not read")):
+            super().sendall(data, flags)
 
 
 class _Listener:

@@ -42,7 +42,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker.tmp = SimpleNamespace(notify=lambda: None)
     worker.ppid = os.getppid()
     worker.sockets = []
-    worker.wsgi = SimpleNamespace(dispatcher=Drained())
+    worker.wsgi = SimpleNamespace(dispatcher=Drained(), write_seconds=600)
     monkeypatch.setattr(GeventWorker, "patch", lambda worker: None)
     worker.patch()
     return worker
@@ -257,7 +257,7 @@ def test_a_client_that_floods_lets_others_run(worker: Worker, monkeypatch: pytes
             gevent.sleep(0)
 
     def swallow(_worker: Worker, _listener: object, client: Any, _addr: object) -> None:
-        for _ in range(3000):
+        for _ in range(1000):
             assert client.recv(1000) == b"x" * 1000
             time.sleep(0.00002)  # what it costs to look at it
         client.close()
@@ -266,9 +266,28 @@ def test_a_client_that_floods_lets_others_run(worker: Worker, monkeypatch: pytes
     listener, (ours, clients) = object(), gevent.socket.socketpair()
     worker._listeners = {id(listener): listener}
     other = gevent.spawn(tick)
-    flood = gevent.spawn(clients.sendall, b"x" * 3_000_000)
+    flood = gevent.spawn(clients.sendall, b"x" * 1_000_000)
     worker.handle(listener, ours, None)
     other.kill()
     flood.join()
     clients.close()
     assert ticks > 10
+
+
+def test_a_client_that_does_not_read_is_like_one_that_has_gone(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[BaseException] = []
+
+    def answer_much(_worker: Worker, _listener: object, client: Any, _addr: object) -> None:
+        try:
+            client.sendall(b"x" * 100_000_000)
+        except OSError as error:
+            ended.append(error)
+        client.close()
+
+    worker.wsgi.write_seconds = 0.05
+    monkeypatch.setattr(AsyncWorker, "handle", answer_much)
+    listener, (ours, clients) = object(), gevent.socket.socketpair()
+    worker._listeners = {id(listener): listener}
+    with clients, gevent.Timeout(5):
+        worker.handle(listener, ours, None)
+    assert [type(error) for error in ended] == [BrokenPipeError]

@@ -1,6 +1,5 @@
-"""Noticing that a client has closed its connection while nothing is written to it, and letting go of one that hangs."""
+"""Noticing that a client has closed its connection while nothing is written to it."""
 
-import contextlib
 import select
 import socket
 from collections.abc import Callable
@@ -18,34 +17,22 @@ _poll = monkey.get_original("select", "poll")
 
 
 class ClientWatch:
-    """Calls back once, from the hub, when the client is gone. The callback must not block.
+    """Calls back once, from the hub, when the client is gone. The callback must not block."""
 
-    After `most_seconds` the connection is shut down: whoever still waits to write to it waits for a client that reads
-    nothing.
-    """
-
-    def __init__(self, client: socket.socket, gone: Callable[[], None], most_seconds: float) -> None:
-        self._client = client
+    def __init__(self, client: socket.socket, gone: Callable[[], None]) -> None:
         self._descriptor = client.fileno()
         self._gone = gone
         loop = gevent.get_hub().loop
         self._readable = loop.io(self._descriptor, 1)
         self._timer = loop.timer(_LOOK_SECONDS, repeat=_LOOK_SECONDS)
-        self._end = loop.timer(most_seconds)
         self._readable.start(self._look)
-        self._end.start(self._let_go)
         self._looking_now_and_then = False
 
     def close(self) -> None:
         """Stop watching."""
-        for watcher in (self._readable, self._timer, self._end):
+        for watcher in (self._readable, self._timer):
             watcher.stop()
             watcher.close()
-
-    def _let_go(self) -> None:
-        with contextlib.suppress(OSError):  # it has just gone by itself
-            # Not gevent's own shutdown: it ends a waiting write with an error that gunicorn logs as a bug.
-            getattr(self._client, "_sock", self._client).shutdown(socket.SHUT_RDWR)
 
     def _look(self) -> None:
         poll = _poll()

@@ -25,7 +25,6 @@ from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.gateway.sharing import Identity, Sharing
 from gpt_oss_proxy.upstreams.base import Upstream
 
-_LAST_WORDS_SECONDS = 5.0
 _COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
 _A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _FEW_RETRIES = 3
@@ -174,7 +173,8 @@ class Dispatcher:
 
     def _joinable(self, identity: Identity, call: Call, record: Record) -> Joinable:
         joined = self._sharing.join(identity)
-        record.joined = bool(joined)
+        if joined:
+            record.joined, record.upstream = True, call.asked.upstream.name
         return joined or self._sharing.begin(identity, call.lists())
 
     def _events(
@@ -184,13 +184,12 @@ class Dispatcher:
         watch: ClientWatch | None = None
         self._running[relay] = call
         try:
-            if client:
-                # When the total time is over there is still an error to be told; after that nothing is.
-                watch = ClientWatch(client, lambda: relay.stop(ClientGone()), limits.total + _LAST_WORDS_SECONDS)
+            watch = ClientWatch(client, lambda: relay.stop(ClientGone())) if client else None
             counts = request.include_usage or not request.stream
             yield from with_usage(iter(relay), request, self._count) if counts else relay
         except UpstreamFirstEventTimeout:
-            call.timed_out()
+            if limits.idle == self._limits.idle:  # a client's impatience is no failure of the upstream
+                call.timed_out()
             raise
         finally:
             if watch:

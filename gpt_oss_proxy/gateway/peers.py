@@ -25,7 +25,6 @@ from gpt_oss_proxy.gateway.client_watch import ClientWatch
 _LENGTH = struct.Struct(">I")
 _LONGEST_NAME = 128
 _CONNECT_SECONDS = 2.0
-_A_DAY = 86400.0
 
 Lists = Generator[list[Event], None, None]
 
@@ -178,7 +177,7 @@ def _serve(connection: socket.socket, find: Callable[[str], Joinable | None]) ->
             return
         _send(connection, _Frame(head=_Head(call.id, call.created, call.body)))
         reader: Any = gevent.getcurrent()
-        watch = ClientWatch(connection, lambda: reader.kill(block=False), _A_DAY)
+        watch = ClientWatch(connection, lambda: reader.kill(block=False))
         try:
             with contextlib.closing(call.read()) as lists:
                 for events in lists:

@@ -76,7 +76,7 @@ def test_a_client_that_leaves_is_noticed_once(pair: Pair, leave: object, pipelin
     clients.sendall(pipelined)
     if already:
         leave(clients)
-    watch = ClientWatch(ours, bell, 20)
+    watch = ClientWatch(ours, bell)
     if not already:
         assert stays_silent(bell)
         leave(clients)
@@ -87,7 +87,7 @@ def test_a_client_that_leaves_is_noticed_once(pair: Pair, leave: object, pipelin
 def test_a_client_that_sends_its_next_request_has_not_left(pair: Pair) -> None:
     ours, clients = pair
     bell = Bell()
-    watch = ClientWatch(ours, bell, 20)
+    watch = ClientWatch(ours, bell)
     for _ in range(3):
         clients.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert stays_silent(bell)
@@ -104,7 +104,7 @@ def test_a_client_that_does_not_read_has_not_left(pair: Pair) -> None:
         except BlockingIOError:
             break
     bell = Bell()
-    watch = ClientWatch(ours, bell, 20)
+    watch = ClientWatch(ours, bell)
     assert stays_silent(bell)
     watch.close()
 
@@ -113,7 +113,7 @@ def test_a_client_that_does_not_read_has_not_left(pair: Pair) -> None:
 def test_after_the_watch_nothing_is_noticed(pair: Pair, pipelined: bytes) -> None:
     ours, clients = pair
     bell = Bell()
-    watch = ClientWatch(ours, bell, 20)
+    watch = ClientWatch(ours, bell)
     clients.sendall(pipelined)
     gevent.sleep(0.02)
     watch.close()
@@ -124,7 +124,7 @@ def test_after_the_watch_nothing_is_noticed(pair: Pair, pipelined: bytes) -> Non
 def test_a_hundred_watches_do_not_mix_up_their_clients() -> None:
     pairs = [socket.socketpair() for _ in range(100)]
     bells = [Bell() for _ in pairs]
-    watches = [ClientWatch(ours, bell, 20) for (ours, _), bell in zip(pairs, bells, strict=True)]
+    watches = [ClientWatch(ours, bell) for (ours, _), bell in zip(pairs, bells, strict=True)]
     for _, clients in pairs[::2]:
         clients.close()
     assert rings(bells[-2])
@@ -134,21 +134,3 @@ def test_a_hundred_watches_do_not_mix_up_their_clients() -> None:
     for pair in pairs:
         for end in pair:
             end.close()
-
-
-def test_a_client_that_hangs_is_let_go(pair: Pair) -> None:
-    ours, clients = pair
-    watch = ClientWatch(ours, Bell(), 0.02)
-    gevent.sleep(0.05)
-    assert clients.recv(1) == b""
-    with pytest.raises(BrokenPipeError):
-        ours.send(b"x")
-    watch.close()
-
-
-def test_letting_go_of_a_client_that_has_just_gone_does_no_harm(pair: Pair) -> None:
-    ours, clients = pair
-    watch = ClientWatch(ours, Bell(), 0.02)
-    clients.close()
-    gevent.sleep(0.05)
-    watch.close()

@@ -169,8 +169,8 @@ class Watched(ClientWatch):
 
     now = 0
 
-    def __init__(self, client: socket.socket, gone: Callable[[], None], most_seconds: float) -> None:
-        super().__init__(client, gone, most_seconds)
+    def __init__(self, client: socket.socket, gone: Callable[[], None]) -> None:
+        super().__init__(client, gone)
         type(self).now += 1
 
     def close(self) -> None:
@@ -373,6 +373,14 @@ def test_silence_opens_the_circuit_and_then_nobody_waits() -> None:
     with pytest.raises(CircuitOpen):
         dispatch(gate, asking(), None)
     assert len(upstream.asked) == 2
+
+
+def test_a_client_s_impatience_does_not_open_the_circuit() -> None:
+    gate = gate_of(upstream := Scripted(LONG), failures=1)
+    for _ in range(3):
+        with pytest.raises(UpstreamFirstEventTimeout):
+            gate.dispatch(asking(stream=True), record(), None, patience=0.02)
+    assert len(upstream.asked) == 3
 
 
 def test_the_time_limit_holds_over_all_tries_and_keepalives_go_on_meanwhile() -> None:
