@@ -22,8 +22,11 @@ from gpt_oss_proxy.gateway.peers import Peers, Remote
 # How long a call goes on without its client: an SDK's first retry comes within half a second.
 _RETURN_SECONDS = 0.6
 _KEPT_SECONDS = 60.0
-_KEPT_CHARACTERS = 16 * 1024 * 1024  # of finished answers, in each worker
-_LONGEST_SHARED = 1024 * 1024  # characters; a longer answer is not kept, nor joined from then on
+# Of finished answers, in each worker.
+_MOST_KEPT = 1000
+_KEPT_BYTES = 32 * 1024 * 1024
+_LARGEST_SHARED = 4 * 1024 * 1024  # bytes; a larger answer is not kept, nor joined from then on
+_EVENT_BYTES = 64  # what an event costs beside its text, more or less
 _READ_AHEAD = 8  # lists, ahead of the fastest reader
 
 Lists = Generator[list[Event], None, None]
@@ -47,7 +50,7 @@ class Shared:
         self.body = body
         self.id = uuid.uuid4().hex
         self.created = int(time.time())
-        self.length = 0
+        self.size = 0
         self.finished = False
         self.lost = False  # it failed, was left by all, or grew too long: nobody can join any more
         self._over = False
@@ -102,9 +105,9 @@ class Shared:
         if not events:
             return
         self._lists.append(events)
-        self.length += sum(map(_length, events))
+        self.size += sum(map(_size, events))
         self.finished = isinstance(events[-1], Finish)
-        self.lost = self.lost or self.length > _LONGEST_SHARED
+        self.lost = self.lost or self.size > _LARGEST_SHARED
 
     def _advance(self, reader: object, position: int) -> None:
         self._positions[reader] = position
@@ -144,7 +147,8 @@ class Sharing:
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
         self._shared: dict[str, Shared] = {}
-        self._kept: OrderedDict[str, Shared] = OrderedDict()  # those that are finished, the oldest first
+        self._kept: OrderedDict[Shared, tuple[str, float]] = OrderedDict()  # → name, until when; the oldest first
+        self._kept_bytes = 0
 
     def join(self, identity: Identity) -> "Shared | Remote | None":
         """Return the call that a repetition belongs to, None if there is none. Raises InvalidRequest."""
@@ -167,6 +171,7 @@ class Sharing:
 
     def find(self, name: str) -> Shared | None:
         """Return what runs or is kept here under this name."""
+        self._drop_old_ones()
         shared = self._shared.get(name)
         return None if shared is None or shared.lost else shared
 
@@ -174,23 +179,30 @@ class Sharing:
         if shared.lost:
             self._forget(name, shared)
             return
-        gevent.spawn_later(_KEPT_SECONDS, self._forget, name, shared)
-        self._kept[name] = shared
-        while sum(kept.length for kept in self._kept.values()) > _KEPT_CHARACTERS:
-            self._forget(*next(iter(self._kept.items())))
+        self._kept[shared] = name, time.monotonic() + _KEPT_SECONDS
+        self._kept_bytes += shared.size
+        self._drop_old_ones()
+
+    def _drop_old_ones(self) -> None:
+        while self._kept:
+            shared, (name, until) = next(iter(self._kept.items()))
+            full = len(self._kept) > _MOST_KEPT or self._kept_bytes > _KEPT_BYTES
+            if not full and time.monotonic() < until:
+                return
+            del self._kept[shared]
+            self._kept_bytes -= shared.size
+            self._forget(name, shared)
 
     def _forget(self, name: str, shared: Shared) -> None:
-        if self._kept.get(name) is shared:
-            del self._kept[name]
         if self._shared.get(name) is shared:
             del self._shared[name]
             self._peers.release(name)
 
 
-def _length(event: Event) -> int:
+def _size(event: Event) -> int:
     match event:
         case TextDelta() | ReasoningDelta() | TextReplaced():
-            return len(event.text)
+            return _EVENT_BYTES + len(event.text)
         case ToolCallDelta():
-            return len(event.arguments)
-    return 0
+            return _EVENT_BYTES + len(event.arguments)
+    return _EVENT_BYTES

@@ -154,20 +154,37 @@ def test_signs_of_life_are_passed_on_and_cost_nothing(calls: Sharing) -> None:
 def test_an_answer_that_is_too_long_cannot_be_joined_and_is_not_kept(
     calls: Sharing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LONGEST_SHARED", 10)
+    monkeypatch.setattr(module, "_LARGEST_SHARED", 10 * 65)
     _, shared = begin(calls, *[A] * 100, END)
     assert heard(shared) == [*[A] * 100, END]
     assert calls.join(AGAIN) is None
     assert sum(map(bool, shared._lists)) <= 11  # what was read before it was too long
 
 
-def test_of_finished_answers_the_oldest_go_first(calls: Sharing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_KEPT_CHARACTERS", 2)
+@pytest.mark.parametrize(("limit", "most"), [("_MOST_KEPT", 2), ("_KEPT_BYTES", 2 * (65 + 64))])
+def test_of_finished_answers_the_oldest_go_first(
+    calls: Sharing, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(module, limit, most)
     for name in "abc":
         _, shared = begin(calls, A, END, identity=Identity(name, "body", again=False))
         assert heard(shared) == [A, END]
         gevent.sleep(0.01)
     assert [calls.join(Identity(name, "body", again=True)) is None for name in "abc"] == [True, False, False]
+    assert (len(calls._shared), calls._kept_bytes) == (2, 2 * (65 + 64))
+
+
+def test_a_newer_call_of_the_same_name_is_not_forgotten_with_the_older(
+    calls: Sharing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 0.05)
+    _, older = begin(calls, A, END)
+    assert heard(older) == [A, END]
+    gevent.sleep(0.03)
+    _, newer = begin(calls, B, END)
+    assert heard(newer) == [B, END]
+    gevent.sleep(0.03)
+    assert calls.join(AGAIN) is newer
 
 
 def test_a_key_that_is_used_for_another_request_is_refused(calls: Sharing) -> None:
