@@ -4,6 +4,7 @@ Adding a setting is adding one field to `Settings`; README's table is tested aga
 """
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
@@ -94,10 +95,15 @@ def _failover(text: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def _keys(text: str) -> tuple[str, ...]:
-    keys = tuple(filter(None, (_token(part.strip()) for part in text.split(","))))
-    if any(" " in key or re.fullmatch(r"sha256:(?![0-9a-f]{64}$).*", key) for key in keys):
+    """Return the SHA-256 of each key, in hex: the keys themselves are not kept."""
+    return tuple(_digest(_token(part.strip())) for part in text.split(",") if part.strip())
+
+
+def _digest(key: str) -> str:
+    hashed = key.removeprefix("sha256:")
+    if " " in key or (hashed != key and not re.fullmatch("[0-9a-f]{64}", hashed)):
         raise ValueError
-    return keys
+    return hashed if hashed != key else hashlib.sha256(key.encode()).hexdigest()
 
 
 _URL = _Kind(_url, "a URL that begins with http:// or https://, without ? and #")

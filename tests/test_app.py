@@ -1,5 +1,6 @@
 """The composition root: parts meet, and unusable settings stop the start."""
 
+import hashlib
 import json
 
 import pytest
@@ -150,13 +151,14 @@ def test_readyz_and_metrics_know_every_upstream() -> None:
     assert b'gpt_oss_proxy_upstream_circuit_open{upstream="ai_sdk-2"} 0.0' in app.test_client().get("/metrics").data
 
 
+SK_1 = hashlib.sha256(b"sk-1").hexdigest()
 KEYED = ("/v1/models", "/models", "/v1/models/model-1", "/v1/chat/completions", "/chat/completions")
 OPEN = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
 @pytest.mark.parametrize("path", KEYED)
 def test_with_keys_the_api_is_closed_to_those_who_have_none(path: str) -> None:
-    client = gateway(Scripted([Finish("stop")]), api_keys=("sk-1",)).test_client()
+    client = gateway(Scripted([Finish("stop")]), api_keys=(SK_1,)).test_client()
     method = "POST" if path.endswith("completions") else "GET"
     body = json.dumps({"messages": HELLO}) if method == "POST" else None
     for headers in ({}, {"Authorization": "Bearer sk-2"}):
@@ -168,4 +170,4 @@ def test_with_keys_the_api_is_closed_to_those_who_have_none(path: str) -> None:
 
 @pytest.mark.parametrize("path", OPEN)
 def test_probes_need_no_key(path: str) -> None:
-    assert gateway(Scripted(), api_keys=("sk-1",)).test_client().get(path).status_code == 200
+    assert gateway(Scripted(), api_keys=(SK_1,)).test_client().get(path).status_code == 200

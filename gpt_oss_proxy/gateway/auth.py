@@ -6,27 +6,20 @@ from collections.abc import Sequence
 
 from gpt_oss_proxy.errors import Unauthorized
 
-_HASHED = "sha256:"
-
 
 class Keys:
-    """The keys that open the gateway, each as it is or as `sha256:` and its hash in hex; none at all lets all in."""
+    """The keys that open the gateway, by their SHA-256 in hex; none at all lets everybody in."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._digests = tuple(
-            key.removeprefix(_HASHED) if key.startswith(_HASHED) else _digest(key.encode()) for key in keys
-        )
+    def __init__(self, digests: Sequence[str]) -> None:
+        self._digests = tuple(digests)
 
     def check(self, authorization: str) -> None:
         """Let a request with this Authorization header pass. Raises Unauthorized."""
         if not self._digests:
             return
         scheme, _, key = authorization.partition(" ")
-        presented = _digest(key.strip().encode("utf-8", "surrogateescape")) if scheme.lower() == "bearer" else ""
+        presented = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
         # All of them, also after a match: how long it takes tells nothing.
-        if sum(hmac.compare_digest(presented, digest) for digest in self._digests) == 0:
+        known = sum(hmac.compare_digest(presented, digest) for digest in self._digests)
+        if not known or scheme.lower() != "bearer":
             raise Unauthorized
-
-
-def _digest(key: bytes) -> str:
-    return hashlib.sha256(key).hexdigest()

@@ -1,5 +1,6 @@
 """GET /openapi.json tells of every path, and of every answer."""
 
+import hashlib
 import re
 from typing import Any
 
@@ -18,6 +19,8 @@ DOCUMENT = document(CLIENT_APIS, version=__version__)
 ANSWER = [Started("up-1"), ReasoningDelta("Hm"), TextDelta("Hi"), Usage(1, 2), Finish("stop")]
 FAMILY = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)]
 
+SECRET = hashlib.sha256(b"secret").hexdigest()
+
 
 def assert_described(response: TestResponse) -> None:
     request = response.request
@@ -26,7 +29,7 @@ def assert_described(response: TestResponse) -> None:
 
 
 def test_the_document_is_served_and_needs_no_key() -> None:
-    response = gateway(Scripted(), api_keys=("secret",)).test_client().get("/openapi.json")
+    response = gateway(Scripted(), api_keys=(SECRET,)).test_client().get("/openapi.json")
     assert (response.status_code, response.content_type, response.json) == (200, "application/json", DOCUMENT)
     assert_described(response)
 
@@ -91,7 +94,7 @@ def test_every_error_of_a_chat_is_described_but_a_bug(kind: type[GatewayError], 
 
 
 def test_a_missing_key_and_a_large_body_are_described() -> None:
-    app = gateway(Scripted(), api_keys=("secret",), max_body_bytes=1024).test_client()
+    app = gateway(Scripted(), api_keys=(SECRET,), max_body_bytes=1024).test_client()
     for response in (app.get("/v1/models"), app.get("/v1/models/a"), ask(app)):
         assert response.status_code == 401
         assert_described(response)

@@ -7,7 +7,11 @@ import pytest
 from gpt_oss_proxy.errors import Unauthorized
 from gpt_oss_proxy.gateway.auth import Keys
 
-HASHED = "sha256:" + hashlib.sha256(b"sk-hashed").hexdigest()
+HASHED = hashlib.sha256(b"sk-hashed").hexdigest()
+
+
+def keys(*plain: str) -> Keys:
+    return Keys([*(hashlib.sha256(key.encode()).hexdigest() for key in plain), HASHED])
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer anything", "Basic eA==", "nonsense"])
@@ -19,7 +23,7 @@ def test_without_keys_everybody_may(authorization: str) -> None:
     "authorization", ["Bearer sk-plain", "bearer sk-plain", "BEARER  sk-plain ", "Bearer sk-hashed", "Bearer sk-ü"]
 )
 def test_a_key_that_is_known_opens(authorization: str) -> None:
-    Keys(("sk-plain", HASHED, "sk-ü")).check(authorization)
+    keys("sk-plain", "sk-ü").check(authorization)
 
 
 @pytest.mark.parametrize(
@@ -34,14 +38,10 @@ def test_a_key_that_is_known_opens(authorization: str) -> None:
         "sk-plain",
         "Basic sk-plain",
         f"Bearer {HASHED}",
-        f"Bearer {HASHED.removeprefix('sha256:')}",
+        f"Bearer sha256:{HASHED}",
         "Bearer \udcff",
     ],
 )
 def test_anything_else_does_not(authorization: str) -> None:
     with pytest.raises(Unauthorized):
-        Keys(("sk-plain", HASHED)).check(authorization)
-
-
-def test_no_key_is_kept_as_it_is() -> None:
-    assert "sk-plain" not in repr(vars(Keys(("sk-plain",))))
+        keys("sk-plain").check(authorization)
