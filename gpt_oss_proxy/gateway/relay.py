@@ -104,6 +104,10 @@ class Relay:
                     self._queue.put(events)
             except GatewayError as error:
                 return error
+            except gevent.GreenletExit:
+                # Killed. Kept as the greenlet's value it would keep its frames, and with them sockets that were just
+                # being connected, until the garbage collector comes.
+                pass
         return None
 
     def _wait(self) -> Iterator[list[Event]]:

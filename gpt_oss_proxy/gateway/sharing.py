@@ -99,6 +99,8 @@ class Shared:
                         self._room.wait()
             except GatewayError as error:
                 return error
+            except gevent.GreenletExit:  # see Relay: it would keep sockets open
+                pass
         return None
 
     def _append(self, events: list[Event]) -> None:

@@ -501,6 +501,7 @@ def test_time_limits_hold_over_gevent_s_sockets():
     assert json.loads(ran.stdout) == {
         "connect: nobody accepts": "UpstreamConnectTimeout",
         "connect: name look-up hangs": "UpstreamConnectTimeout",
+        "connect: killed meanwhile": "0 more descriptors",
         "connect: TLS hangs": "UpstreamConnectTimeout",
         "fetch: no answer": "UpstreamFirstEventTimeout",
         "fetch: trickling body": "UpstreamFirstEventTimeout",

@@ -5,7 +5,9 @@ from gevent import monkey
 monkey.patch_all()
 
 import contextlib  # noqa: E402
+import gc  # noqa: E402
 import json  # noqa: E402
+import os  # noqa: E402
 import socket  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -17,6 +19,7 @@ from gpt_oss_proxy import sse  # noqa: E402
 from gpt_oss_proxy.chat.events import Finish, TextDelta  # noqa: E402
 from gpt_oss_proxy.chat.request import ChatRequest  # noqa: E402
 from gpt_oss_proxy.errors import GatewayError  # noqa: E402
+from gpt_oss_proxy.gateway.relay import Relay, TimeLimits  # noqa: E402
 from gpt_oss_proxy.upstreams import transport  # noqa: E402
 from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream  # noqa: E402
 from gpt_oss_proxy.upstreams.chatkit import ChatKit  # noqa: E402
@@ -145,6 +148,28 @@ def nobody_accepts() -> object:
         return send(f"http://127.0.0.1:{listener.getsockname()[1]}")
 
 
+def killed_while_connecting() -> str:
+    """Descriptors come back at once, without the garbage collector, which seldom comes to an idle worker."""
+    gc.disable()
+    with socket.socket() as listener, contextlib.ExitStack() as fillers:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        upstream = chatkit(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            relay = Relay(upstream.stream(REQUEST), TimeLimits(20, 20, 20))
+            gevent.sleep(0.01)
+            relay.close()
+        gevent.sleep(0.01)
+        after = len(os.listdir("/proc/self/fd"))
+    gc.enable()
+    return f"{after - before} more descriptors"
+
+
 def name_lookup_hangs() -> object:
     looked_up = socket.getaddrinfo
     socket.getaddrinfo = lambda *args, **rest: gevent.sleep(20)
@@ -245,6 +270,7 @@ print(
         {
             "connect: nobody accepts": outcome(nobody_accepts),
             "connect: name look-up hangs": outcome(name_lookup_hangs),
+            "connect: killed meanwhile": outcome(killed_while_connecting),
             "connect: TLS hangs": outcome(tls_hangs),
             "fetch: no answer": outcome(lambda: fetch(hang)),
             "fetch: trickling body": outcome(lambda: fetch(UNTIL_CLOSE, trickle)),
