@@ -4,6 +4,7 @@ from gevent import monkey
 
 monkey.patch_all()  # before anything imports ssl, or every https call is a RecursionError
 
+import atexit  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
 import shutil  # noqa: E402
@@ -12,7 +13,6 @@ import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-from gpt_oss_proxy.gateway.board import ROWS  # noqa: E402
 from gpt_oss_proxy.settings import Settings, SettingsError  # noqa: E402
 
 try:
@@ -23,7 +23,8 @@ except SettingsError as error:
 bind = f"{settings.host}:{settings.port}"
 workers = settings.web_concurrency
 worker_class = "gpt_oss_proxy.worker.Worker"
-worker_connections = 4096  # a connection above it would hang without a word; idle ones count
+# A connection above it would hang without a word; idle ones count, and all requests may meet in one worker.
+worker_connections = settings.max_requests + 4096
 preload_app = True  # the token vocabulary (70 MB) is loaded once, and shared by all workers
 timeout = 60  # a worker that does not even beat its heart is replaced
 graceful_timeout = settings.graceful_timeout_seconds
@@ -35,11 +36,21 @@ errorlog = "-"
 loglevel = "warning"
 
 
-# Where the workers' metrics meet, also after a reload, which runs this file again. The name is prometheus_client's.
-FOLDER, OURS = "PROMETHEUS_MULTIPROC_DIR", "gpt_oss_proxy-"
-if FOLDER not in os.environ:
+# Where the workers meet: counts and calls that can be joined. The name is prometheus_client's. A reload runs this file
+# again and keeps the folder; the master of an upgrade (USR2) inherits the variable, and makes a folder of its own.
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+OURS = f"gpt_oss_proxy-{os.getpid()}-"
+if not Path(os.environ.get(FOLDER, "")).name.startswith(OURS):
     os.environ[FOLDER] = tempfile.mkdtemp(prefix=OURS)
-os.makedirs(os.environ[FOLDER], exist_ok=True)
+
+
+@atexit.register
+def leave_nothing_behind() -> None:
+    """Remove the folder, when its maker ends; workers and other masters come here, too."""
+    folder = Path(os.environ[FOLDER])
+    if folder.name.startswith(f"gpt_oss_proxy-{os.getpid()}-"):
+        shutil.rmtree(folder, ignore_errors=True)
+
 
 # A chat needs two descriptors, and many systems begin with 1,024 for a process.
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -48,30 +59,31 @@ if soft != resource.RLIM_INFINITY and soft < wanted:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Choose a row of the board that no living worker has."""
+    worker.row = worker.app.wsgi().board.choose({other.row for other in server.WORKERS.values()})
+
+
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
-    """Give the worker a row of its own on the board."""
-    worker.app.wsgi().board.row = row_of(worker)
+    """Give the worker its row."""
+    worker.app.wsgi().board.row = worker.row
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let the other workers' clients join this one's calls."""
+    """Make room for the worker's counts, and let the other workers' clients join its calls."""
+    try:
+        worker.wsgi.metrics.reserve()
+    except OSError as error:
+        worker.log.error("No metrics of this worker: %s", error)
     worker.wsgi.dispatcher.listen()
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
-    """Forget what a worker that has ended, by whatever death, had counted as running."""
-    worker.app.wsgi().board.clear(row_of(worker))
-
-
-def row_of(worker: Any) -> int:
-    """Return the worker's row: gunicorn numbers all that it ever starts."""
-    return int(worker.age) % ROWS
-
-
-def on_exit(server: Any) -> None:  # noqa: ARG001 - gunicorn's hook
-    """Leave nothing behind."""
-    if Path(os.environ[FOLDER]).name.startswith(OURS):
-        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+    """Forget what a worker that has ended, by whatever death, had counted as running, and remove what it has left."""
+    app = worker.app.wsgi()
+    app.board.clear(worker.row)
+    app.dispatcher.bury(worker.pid)
+    app.metrics.forget(worker.pid)
 
 
 def when_ready(_server: object) -> None:

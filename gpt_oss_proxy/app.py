@@ -89,6 +89,7 @@ class Gateway(Flask):
 
     dispatcher: Dispatcher
     board: Board
+    metrics: Metrics
     write_seconds: float
 
 
@@ -99,7 +100,7 @@ def create_app(
     settings = settings or Settings.from_environ(os.environ)
     if upstreams is None:
         upstreams = build_upstreams(settings)
-        _check_default_model(settings, upstreams)
+        _check_models(settings, upstreams)
     limits = TimeLimits(
         idle=settings.request_timeout_seconds,
         total=settings.total_timeout_seconds,
@@ -116,7 +117,7 @@ def create_app(
     app.dispatcher = Dispatcher(
         router, limits, count or load_o200k(), places=places, peers=Peers(folder), retries=settings.retries
     )
-    metrics = Metrics(places, router.guards, folder=folder)
+    metrics = app.metrics = Metrics(places, router.guards, folder=folder)
     keys = Keys(settings.api_keys)
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the default provider
     app.url_map.strict_slashes = False  # a redirect would be an HTML page, and SDKs do not repeat a POST
@@ -135,12 +136,14 @@ def create_app(
     return app
 
 
-def _check_default_model(settings: Settings, upstreams: Sequence[Upstream]) -> None:
+def _check_models(settings: Settings, upstreams: Sequence[Upstream]) -> None:
     if settings.openai_base_url and not settings.openai_models:
         return  # only that server knows its models, and it may be down while we start
     ids = [model.id for upstream in upstreams for model in upstream.models()]
-    if settings.default_model not in ids:
-        raise SettingsError(f"DEFAULT_MODEL holds {settings.default_model!r}; allowed: one of {', '.join(ids)}")
+    wanted = [("DEFAULT_MODEL", settings.default_model), *(("FAILOVER", model) for model, _, _ in settings.failover)]
+    for name, model in wanted:
+        if model not in ids:
+            raise SettingsError(f"{name} holds {model!r}; allowed: one of {', '.join(ids)}")
 
 
 def build_upstreams(settings: Settings) -> tuple[Upstream, ...]:

@@ -75,7 +75,8 @@ class GatewayError(Exception):
     header (seconds or an HTTP date), `upstream_retry_after` the upstream's own, if it sent one. `should_retry` False
     tells SDKs that asking again cannot help.
 
-    Is it safe to ask again, or elsewhere? Only where `not_taken` is True: nobody has begun to work on the request.
+    Is it safe to ask again, or elsewhere? Only where `not_taken` is True: nobody works on the request, or (a 502 or 504
+    of something in front of the upstream) nobody will answer it.
     `unhealthy` errors say that an upstream is not there at all; enough of them in a row open its circuit.
     """
 
@@ -170,7 +171,7 @@ class UpstreamRejected(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """The upstream wants fewer requests; its own Retry-After is passed on, never slept for."""
+    """The upstream wants fewer requests; its own Retry-After is passed on, unless it is short enough to wait for."""
 
     status = 429
     type = "rate_limit_error"

@@ -219,5 +219,5 @@ def _parse(field: "dataclasses.Field[Any]", text: str) -> Any:
     try:
         return kind.parse(text)
     except ValueError as error:
-        held = "something else" if field.metadata["secret"] else repr(text[:100])
+        held = "something unusable" if field.metadata["secret"] else repr(text[:100])
         raise SettingsError(f"{field.name.upper()} holds {held}; allowed: {kind.allowed}") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import socket
 import time
 import uuid
@@ -19,6 +20,7 @@ from gpt_oss_proxy.apis.base import render_error
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 
 _TELL_AGAIN_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
 _SLICE_SECONDS = 0.001
 _A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _REST_SECONDS = 2.0
@@ -41,6 +43,10 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         hub = gevent.get_hub()
         hub.handle_error = partial(self._hub_error, hub.handle_error)  # type: ignore[method-assign] # no other hook
         super().run()
+        # gunicorn has waited for its own connections; of those who read from other workers it knows nothing.
+        while self.wsgi.dispatcher.lends and self.ppid == os.getppid():
+            self.notify()
+            gevent.sleep(_LOOK_SECONDS)
 
     def _hub_error(self, otherwise: Callable[..., None], context: Any, kind: Any, error: Any, trace: Any) -> None:
         if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):

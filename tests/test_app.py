@@ -9,7 +9,7 @@ from gpt_oss_proxy.app import CLIENT_APIS, UPSTREAMS, build_failover, build_upst
 from gpt_oss_proxy.chat.events import Finish
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import Unauthorized
-from gpt_oss_proxy.settings import Settings, SettingsError
+from gpt_oss_proxy.settings import PROTOCOLS, Settings, SettingsError
 from gpt_oss_proxy.upstreams.base import Upstream
 from tests.doubles import HELLO, Scripted, gateway, guard
 
@@ -171,3 +171,15 @@ def test_with_keys_the_api_is_closed_to_those_who_have_none(path: str) -> None:
 @pytest.mark.parametrize("path", OPEN)
 def test_probes_need_no_key(path: str) -> None:
     assert gateway(Scripted(), api_keys=(SK_1,)).test_client().get(path).status_code == 200
+
+
+def test_every_protocol_can_be_named_by_failover() -> None:
+    assert tuple(UPSTREAMS) == PROTOCOLS
+    assert {upstream.name for upstream in build_upstreams(Settings(openai_base_url="http://localhost:1/v1"))} == set(
+        UPSTREAMS
+    )
+
+
+def test_failover_for_a_model_that_nobody_serves_stops_the_start() -> None:
+    with pytest.raises(SettingsError, match=r"^FAILOVER holds 'typo'; allowed: one of gpt-oss-20b"):
+        create_app(Settings(failover=(("typo", "chatkit", "gpt-oss-20b"),)), count=len)

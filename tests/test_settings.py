@@ -137,7 +137,7 @@ def test_what_is_allowed_is_told_in_words() -> None:
 def test_a_secret_is_not_told() -> None:
     with pytest.raises(SettingsError) as raised:
         read(OPENAI_API_KEY="sk-sécret")
-    assert str(raised.value) == "OPENAI_API_KEY holds something else; allowed: text of visible ASCII characters"
+    assert str(raised.value) == "OPENAI_API_KEY holds something unusable; allowed: text of visible ASCII characters"
 
 
 def test_what_is_not_ours_is_not_read() -> None:
@@ -163,4 +163,4 @@ def test_the_efforts_are_the_contracts() -> None:
 def test_keys_that_could_never_fit_stop_the_start_without_being_shown(text: str) -> None:
     with pytest.raises(SettingsError) as raised:
         read(API_KEYS=text)
-    assert str(raised.value).startswith("API_KEYS holds something else; allowed: keys of visible ASCII")
+    assert str(raised.value).startswith("API_KEYS holds something unusable; allowed: keys of visible ASCII")

@@ -75,11 +75,11 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
 
 
 def _whole(api: ClientApi, answer: Answer, stamp: Stamp) -> Response:
+    g.record.heard()  # the first list is there
     try:
         completion = collect(answer)
     finally:
         answer.close()
-    g.record.heard()
     return _with_reference(Response(api.render(completion, stamp), mimetype="application/json"), answer)
 
 

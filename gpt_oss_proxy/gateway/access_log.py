@@ -18,7 +18,7 @@ class Record(msgspec.Struct):
     started: float
     model: str = ""
     upstream: str = ""
-    tries: int = 0
+    asked: list[str] = []  # the upstreams, in order
     joined: bool = False
     reference: str = ""
     stream: bool = False
@@ -36,6 +36,11 @@ class Record(msgspec.Struct):
     def total_seconds(self) -> float:
         """From the request to its end."""
         return self.ended - self.started
+
+    @property
+    def tries(self) -> int:
+        """How often upstreams were asked."""
+        return len(self.asked)
 
     def heard(self) -> None:
         """The first events of the answer are there."""

@@ -6,8 +6,9 @@ may race, and the worst of it is one probe too many.
 """
 
 import mmap
+from collections.abc import Collection
 
-ROWS = 64  # workers at the same time, those of a reload that still drain included
+ROWS = 1024  # workers at the same time, those of a reload that still drain included
 _CELL_BYTES = 8
 
 
@@ -16,6 +17,8 @@ class Board:
 
     def __init__(self) -> None:
         self.row = 0
+        self._used = self.cells(1)  # rows in use are below this one
+        self._used[0] = 1
         self._counters: list[Counter] = []
 
     def cells(self, number: int) -> "memoryview[float]":
@@ -26,6 +29,17 @@ class Board:
         """Return a number that each worker adds to, and whose sum all see."""
         self._counters.append(Counter(self))
         return self._counters[-1]
+
+    def choose(self, taken: Collection[int]) -> int:
+        """Return a row for a new worker, none of those that living ones have. Called before the fork."""
+        row = next(row for row in range(ROWS) if row not in taken)
+        self._used[0] = max(self._used[0], row + 1)
+        return row
+
+    @property
+    def used(self) -> int:
+        """How many rows are in use."""
+        return int(self._used[0])
 
     def clear(self, row: int) -> None:
         """Forget what the worker of this row has counted: it is dead."""
@@ -51,4 +65,4 @@ class Counter:
     @property
     def total(self) -> int:
         """The sum over all workers."""
-        return int(sum(self._cells))
+        return int(sum(self._cells[: self._board.used]))

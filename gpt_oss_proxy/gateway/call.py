@@ -9,7 +9,8 @@ import contextlib
 import email.utils
 import random
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Protocol
 
 import gevent
 import msgspec
@@ -32,6 +33,19 @@ _LONGEST_PAUSE_SECONDS = 2.0  # an upstream that wants more is not waited for: i
 _FINAL = (CircuitOpen, Overloaded, UpstreamConnectTimeout)
 
 Lists = Generator[list[Event], None, None]
+
+
+class ClosableLists(Protocol):
+    """Lists of events that can be closed before their end, or before their beginning."""
+
+    def __iter__(self) -> Iterator[list[Event]]:
+        """Return itself."""
+
+    def __next__(self) -> list[Event]:
+        """Return the next list. Raises a GatewayError."""
+
+    def close(self) -> None:
+        """End it. Must not block, and may be called twice."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -76,13 +90,15 @@ class Call:
 
     def timed_out(self) -> None:
         """The upstream has said nothing for too long; its lists are no longer waited for."""
-        self._silent.add(self.asked)
-        self._tell_breakers()
+        if self._record.asked:  # else it has joined another's call, and is counted there
+            self._silent.add(self.asked)
+            self._tell_breakers()
 
     def _answer(self) -> tuple[list[Event], Lists]:
         rounds = 0
         while True:
             failures: list[GatewayError] = []
+            again: list[Candidate] = []  # whom to wait for
             for candidate in self._candidates:
                 lists = self._ask(candidate)
                 try:
@@ -93,10 +109,15 @@ class Call:
                     if not _may_be_repeated(error, candidate):
                         raise
                     failures.append(error)
+                    if type(error) not in _FINAL:
+                        again.append(candidate)
                 else:
                     self._silent.discard(candidate.guard)
                     return first, lists
             rounds += 1
+            if not again:
+                raise failures[0]
+            self._candidates = again
             self._pause(failures[0], rounds)
 
     def _pause(self, failure: GatewayError, rounds: int) -> None:
@@ -114,7 +135,7 @@ class Call:
     def _ask(self, candidate: Candidate) -> Lists:
         self.asked = candidate.guard
         self._record.upstream = candidate.guard.upstream.name
-        self._record.tries += 1
+        self._record.asked.append(self._record.upstream)
         return candidate.guard.stream(msgspec.structs.replace(self._request, model=candidate.model))
 
     def _tell_breakers(self) -> None:
@@ -129,8 +150,6 @@ def _may_be_repeated(error: GatewayError, candidate: Candidate) -> bool:
 
 def _pause_seconds(failure: GatewayError, rounds: int) -> float | None:
     """Return the seconds to wait, with jitter, so that those who failed together do not come back together."""
-    if type(failure) in _FINAL:
-        return None
     seconds = min(_FIRST_PAUSE_SECONDS * 2 ** (rounds - 1), _LONGEST_PAUSE_SECONDS)
     wanted = _seconds(failure.upstream_retry_after)
     if wanted > _LONGEST_PAUSE_SECONDS:

@@ -15,7 +15,7 @@ from gpt_oss_proxy.chat.request import ChatRequest, Image, Text
 from gpt_oss_proxy.chat.tokens import Count, with_usage
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown, UpstreamFirstEventTimeout
 from gpt_oss_proxy.gateway.access_log import Record
-from gpt_oss_proxy.gateway.call import Call, Candidate, Lists
+from gpt_oss_proxy.gateway.call import Call, Candidate, ClosableLists, Lists
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 from gpt_oss_proxy.gateway.guard import Guard
 from gpt_oss_proxy.gateway.peers import Joinable, Peers
@@ -141,6 +141,15 @@ class Dispatcher:
         """Let the other workers' clients join this one's calls. Called in each worker."""
         self._peers.listen(self._sharing.find)
 
+    def bury(self, pid: int) -> None:
+        """Remove what a dead worker has left. Called in their master."""
+        self._peers.bury(pid)
+
+    @property
+    def lends(self) -> bool:
+        """Whether other workers' clients still read calls of this one."""
+        return self._peers.lent > 0 and not self._cut_off
+
     def drain(self, seconds: float) -> None:
         """Give running answers these seconds, then end them with an honest error, and refuse whatever still comes.
 
@@ -178,7 +187,7 @@ class Dispatcher:
         return joined or self._sharing.begin(identity, call.lists())
 
     def _events(
-        self, lists: Lists, call: Call, request: ChatRequest, limits: TimeLimits, client: socket.socket | None
+        self, lists: ClosableLists, call: Call, request: ChatRequest, limits: TimeLimits, client: socket.socket | None
     ) -> Lists:
         relay = Relay(lists, limits)
         watch: ClientWatch | None = None

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.errors import GatewayError
+from gpt_oss_proxy.errors import GatewayError, InvalidRequest, ModelNotFound, Overloaded
 from gpt_oss_proxy.gateway.breaker import Breaker
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.upstreams.base import Upstream
@@ -42,10 +42,16 @@ class Guard:
                         self.breaker.succeeded()
                     yield events
         except GatewayError as error:
-            if not heard and not error.unhealthy:  # a refusal, too, is a sign of life
-                self.breaker.succeeded()
-            heard = True
+            if not heard and not _is_ours(error):
+                heard = True
+                if not error.unhealthy:  # a refusal, too, is a sign of life
+                    self.breaker.succeeded()
             raise
         finally:
             if probe and not heard:  # its client has gone
                 self.breaker.left()
+
+
+def _is_ours(error: GatewayError) -> bool:
+    """Return whether the upstream has not even seen the request: we refused it, or had no descriptor left."""
+    return type(error) is Overloaded or (isinstance(error, InvalidRequest) and not isinstance(error, ModelNotFound))

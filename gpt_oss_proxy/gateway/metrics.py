@@ -4,7 +4,10 @@ The library keeps counts of several processes in files of the folder PROMETHEUS_
 makes; without it (in tests) they are those of this process.
 """
 
+import contextlib
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -15,6 +18,7 @@ from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.guard import Guard
 from gpt_oss_proxy.gateway.places import Places
 
+_FILE_BYTES = 1024 * 1024  # prometheus_client's own first size
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -26,6 +30,7 @@ class Metrics:
     def __init__(self, places: Places, guards: Sequence[Guard], *, folder: str | None) -> None:
         self._registry = CollectorRegistry()
         self._folder = folder
+        self._broken = False
         self._state = _State(places, guards)
         # The path is not a label: anybody can ask for any.
         self._requests = Counter(
@@ -52,11 +57,35 @@ class Metrics:
             registry=self._registry,
         )
 
+    def reserve(self) -> None:
+        """Make room for this process's counts: on a full disk the first write into a sparse file would kill it.
+
+        Raises OSError if there is none; then nothing is counted here.
+        """
+        try:
+            for kind in ("counter", "histogram") if self._folder else ():
+                with open(f"{self._folder}/{kind}_{os.getpid()}.db", "wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+        except OSError:
+            self._broken = True
+            self.forget(os.getpid())
+            raise
+
+    def forget(self, pid: int) -> None:
+        """Remove what a process has left that died while it made room; half a file would break all others' sums."""
+        for path in Path(self._folder or "/nowhere").glob(f"*_{pid}.db"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_size < _FILE_BYTES:
+                    path.unlink()
+
     def observe(self, record: Record) -> None:
         """Count a request that is over."""
+        if self._broken:
+            return
         self._requests.labels(record.upstream, str(record.stream).lower(), str(record.status), record.outcome).inc()
+        for upstream in record.asked:
+            self._tries.labels(upstream).inc()
         if record.upstream:
-            self._tries.labels(record.upstream).inc(record.tries)
             self._total.labels(record.upstream).observe(record.total_seconds)
             if record.first_seconds is not None:
                 self._first.labels(record.upstream).observe(record.first_seconds)
@@ -64,7 +93,7 @@ class Metrics:
     def text(self) -> bytes:
         """Return everything, summed over all workers, those that have ended included."""
         counted = self._registry
-        if self._folder:
+        if self._folder and Path(self._folder).is_dir():
             counted = CollectorRegistry()
             MultiProcessCollector(counted, self._folder)  # type: ignore[no-untyped-call] # the library's own lack
         states = CollectorRegistry()

@@ -6,9 +6,10 @@ there. A frame is four bytes of length and a MessagePack.
 """
 
 import contextlib
+import logging
 import os
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -20,13 +21,13 @@ from gevent.server import StreamServer
 from gpt_oss_proxy import errors
 from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete
+from gpt_oss_proxy.gateway.call import ClosableLists, Lists
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 
+_log = logging.getLogger(__name__)
 _LENGTH = struct.Struct(">I")
 _LONGEST_NAME = 128
 _CONNECT_SECONDS = 2.0
-
-Lists = Generator[list[Event], None, None]
 
 
 class Joinable(Protocol):
@@ -36,8 +37,8 @@ class Joinable(Protocol):
     created: int
     body: str
 
-    def read(self) -> Lists:
-        """Yield its lists. Raises its GatewayError."""
+    def read(self) -> ClosableLists:
+        """Return its lists, which must be closed."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -78,6 +79,11 @@ class Remote:
         self._connection = connection
         self._frames = frames
 
+    def close(self) -> None:
+        """Give it up unread."""
+        self._frames.close()
+        self._connection.close()
+
     def read(self) -> Lists:
         """Yield its lists. Raises its GatewayError; UpstreamIncomplete if that worker died."""
         with self._connection, self._frames:
@@ -98,17 +104,32 @@ class Peers:
     def __init__(self, folder: str | None) -> None:
         self._folder = Path(folder) if folder else None
         self._me = ""
+        self.lent = 0  # how many clients of other workers read calls of this one
 
     def listen(self, find: Callable[[str], Joinable | None]) -> None:
         """Answer the other workers from now on; `find` returns the call of a name. Called in each worker."""
-        if self._folder:
-            self._me = f"{os.getpid()}.sock"
-            (self._folder / self._me).unlink(missing_ok=True)  # of a dead worker that had our number
-            listener = socket.socket(socket.AF_UNIX)
-            listener.setblocking(False)
-            listener.bind(str(self._folder / self._me))
-            listener.listen()
-            StreamServer(listener, lambda connection, _address: _serve(connection, find)).start()
+        if not self._folder:
+            return
+        me = _socket_name(os.getpid())
+        listener = socket.socket(socket.AF_UNIX)
+        listener.setblocking(False)
+        try:
+            (self._folder / me).unlink(missing_ok=True)  # of a dead worker that had our number
+            listener.bind(str(self._folder / me))
+        except OSError as error:  # the folder is gone, full, or its name too long for a socket
+            _log.error("retries find the calls of their own worker only: %s", error)
+            listener.close()
+            return
+        self._me = me
+        listener.listen()
+        StreamServer(listener, lambda connection, _address: self._lend(connection, find)).start()
+
+    def _lend(self, connection: socket.socket, find: Callable[[str], Joinable | None]) -> None:
+        self.lent += 1
+        try:
+            _serve(connection, find)
+        finally:
+            self.lent -= 1
 
     def find(self, name: str) -> Remote | None:
         """Return the call of another worker, or None and the name is ours."""
@@ -119,6 +140,8 @@ class Peers:
                 os.symlink(self._me, self._claim(name))
             except FileExistsError:
                 pass
+            except OSError:  # the folder is gone or full: then there are no others
+                return None
             else:
                 return None
             with contextlib.suppress(FileNotFoundError):  # given up in this very moment
@@ -133,19 +156,28 @@ class Peers:
         if not self._me:
             return
         claim = self._claim(name)
-        try:
-            os.symlink(self._me, claim)
-        except FileExistsError:
-            ours = f"{claim}.{self._me}"
-            with contextlib.suppress(FileExistsError):
-                os.symlink(self._me, ours)
-            os.replace(ours, claim)
+        ours = f"{claim}.{self._me}"
+        with contextlib.suppress(OSError):  # the folder is gone or full: then nobody will join
+            try:
+                os.symlink(self._me, claim)
+            except FileExistsError:
+                with contextlib.suppress(FileExistsError):
+                    os.symlink(self._me, ours)
+                os.replace(ours, claim)
 
     def release(self, name: str) -> None:
         """Give the name up, if it is ours."""
         with contextlib.suppress(OSError):
             if self._me and os.readlink(self._claim(name)) == self._me:
                 os.unlink(self._claim(name))
+
+    def bury(self, pid: int) -> None:
+        """Remove what a dead worker has left."""
+        dead = _socket_name(pid)
+        for path in self._folder.iterdir() if self._folder and self._folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if path.name == dead or (path.is_symlink() and os.readlink(path) == dead):
+                    path.unlink()
 
     def _claim(self, name: str) -> str:
         return f"{self._folder}/{name}"
@@ -166,6 +198,10 @@ class Peers:
             return None
         connection.settimeout(None)
         return Remote(frame.head, connection, frames)
+
+
+def _socket_name(pid: int) -> str:
+    return f"{pid}.sock"
 
 
 def _serve(connection: socket.socket, find: Callable[[str], Joinable | None]) -> None:

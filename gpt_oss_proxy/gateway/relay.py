@@ -6,7 +6,7 @@ waits for lists of events with time limits of its own, and ends the call by clos
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import gevent
 import msgspec
@@ -21,6 +21,7 @@ from gpt_oss_proxy.errors import (
     UpstreamFirstEventTimeout,
     UpstreamIdleTimeout,
 )
+from gpt_oss_proxy.gateway.call import ClosableLists
 
 # Lists read ahead of the client. Beyond it the upstream is read no faster than the client reads.
 _READ_AHEAD = 8
@@ -62,7 +63,7 @@ class Relay:
     Raises the call's GatewayError, a TimedOut, or ClientGone.
     """
 
-    def __init__(self, call: Generator[list[Event], None, None], limits: TimeLimits) -> None:
+    def __init__(self, call: ClosableLists, limits: TimeLimits) -> None:
         self._call = call
         self._limits = limits
         self._queue: SimpleQueue[list[Event] | _End] = SimpleQueue()
@@ -70,7 +71,7 @@ class Relay:
         self._finished = False
         self._heard = False
         self._reader = gevent.spawn(self._read)
-        self._reader.rawlink(lambda reader: self._queue.put(_End(_error_of(reader))))
+        self._reader.rawlink(self._end)
         # Not only where lists are awaited: a client that reads nothing keeps its handler from ever coming there.
         self._timer = gevent.get_hub().loop.timer(limits.total)
         self._timer.start(self.stop, TotalTimeout())
@@ -94,6 +95,10 @@ class Relay:
         self._timer.close()
         if not self._finished:
             self._reader.kill(block=False)
+
+    def _end(self, reader: "gevent.Greenlet[..., GatewayError | None]") -> None:
+        self._call.close()  # killed before it began, the greenlet has not done so
+        self._queue.put(_End(_error_of(reader)))
 
     def _read(self) -> GatewayError | None:
         # closing: killed between two lists, the call would otherwise keep its connection until it is collected.

@@ -20,8 +20,16 @@ class Router:
 
     def route(self, model_id: str) -> tuple[Candidate, ...]:
         """Return the model's candidates. Raises ModelNotFound, or the error of an upstream that could not be asked."""
-        guard, _ = self._find(model_id)
-        return (Candidate(guard, model_id), *self._failover.get(model_id, ()))
+        others = tuple(self._failover.get(model_id, ()))
+        try:
+            guard, _ = self._find(model_id)
+        except ModelNotFound:
+            raise
+        except GatewayError:  # who serves it cannot be asked for its models
+            if others:
+                return others
+            raise
+        return (Candidate(guard, model_id), *others)
 
     @property
     def guards(self) -> tuple[Guard, ...]:

@@ -9,14 +9,15 @@ import contextlib
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 
 import gevent
 import msgspec
 from gevent.event import Event as Signal
 
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta
-from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
+from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest, UpstreamIncomplete
+from gpt_oss_proxy.gateway.call import ClosableLists, Lists
 from gpt_oss_proxy.gateway.peers import Peers, Remote
 
 # How long a call goes on without its client: an SDK's first retry comes within half a second.
@@ -28,8 +29,6 @@ _KEPT_BYTES = 32 * 1024 * 1024
 _LARGEST_SHARED = 4 * 1024 * 1024  # bytes; a larger answer is not kept, nor joined from then on
 _EVENT_BYTES = 64  # what an event costs beside its text, more or less
 _READ_AHEAD = 8  # lists, ahead of the fastest reader
-
-Lists = Generator[list[Event], None, None]
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -56,37 +55,36 @@ class Shared:
         self._over = False
         self._error: GatewayError | None = None
         self._lists: list[list[Event]] = []
-        self._positions: dict[object, int] = {}
+        self._readers = 0
+        self._leavings = 0  # how often it has been left by all
         self._furthest = 0
         self._news = Signal()
         self._room = Signal()
         self._driver = gevent.spawn(self._drive, lists)
         self._driver.rawlink(self._end)
         self._tell_over = over
-        self._leave_later()
 
-    def read(self) -> Lists:
-        """Yield all lists from the first one on. Raises the call's GatewayError."""
-        reader = object()
-        position = self._positions[reader] = 0
-        try:
-            while True:
-                while position < len(self._lists):
-                    events = self._lists[position]
-                    position += 1
-                    self._advance(reader, position)
-                    yield events
-                if self._over:
-                    break
-                news = self._news
-                news.wait()
-                if position == len(self._lists):
-                    yield []  # a sign of life
-            if self._error:
-                raise self._error
-        finally:
-            del self._positions[reader]
-            self._leave_later()
+    def read(self) -> ClosableLists:
+        """Return all lists from the first one on. They must be closed, for as long as they are not the call goes on."""
+        self._readers += 1
+        return _Reader(self._read(), self._leave)
+
+    def _read(self) -> Lists:
+        position = 0
+        while True:
+            while position < len(self._lists):
+                events = self._lists[position]
+                position += 1
+                self._advance(position)
+                yield events
+            if self._over:
+                break
+            news = self._news
+            news.wait()
+            if position == len(self._lists):
+                yield []  # a sign of life
+        if self._error:
+            raise self._error
 
     def _drive(self, lists: Lists) -> GatewayError | None:
         with contextlib.closing(lists):
@@ -111,12 +109,11 @@ class Shared:
         self.finished = isinstance(events[-1], Finish)
         self.lost = self.lost or self.size > _LARGEST_SHARED
 
-    def _advance(self, reader: object, position: int) -> None:
-        self._positions[reader] = position
+    def _advance(self, position: int) -> None:
         if position > self._furthest:
             self._furthest = position
             self._room.set()
-        if self.lost and len(self._positions) == 1:
+        if self.lost and self._readers == 1:
             self._lists[position - 1] = []  # nobody will come to read it
 
     def _end(self, driver: "gevent.Greenlet[..., GatewayError | None]") -> None:
@@ -124,6 +121,8 @@ class Shared:
             self._error = InternalError()
         elif isinstance(driver.value, GatewayError):
             self._error = driver.value
+        elif not self.finished:  # left by all, and now somebody reads it after all
+            self._error = UpstreamIncomplete()
         self._over = True
         self.lost = self.lost or not self.finished
         self._tell()
@@ -133,14 +132,37 @@ class Shared:
         news, self._news = self._news, Signal()
         news.set()
 
-    def _leave_later(self) -> None:
-        if not self._positions and not self.finished:
-            gevent.spawn_later(_RETURN_SECONDS, self._leave)
-
     def _leave(self) -> None:
-        if not self._positions and not self.finished:
+        self._readers -= 1
+        if not self._readers and not self.finished:
+            self._leavings += 1
+            gevent.spawn_later(_RETURN_SECONDS, self._give_up, self._leavings)
+
+    def _give_up(self, leaving: int) -> None:
+        if leaving == self._leavings and not self._readers and not self.finished:  # nobody came, not even to leave
             self.lost = True
             self._driver.kill(block=False)
+
+
+class _Reader:
+    """One reader of a shared call, from the moment when the call is promised to it, maybe long before it reads."""
+
+    def __init__(self, lists: Lists, leave: Callable[[], None]) -> None:
+        self._lists = lists
+        self._leave: Callable[[], None] | None = leave
+
+    def __iter__(self) -> Iterator[list[Event]]:
+        return self
+
+    def __next__(self) -> list[Event]:
+        return next(self._lists)
+
+    def close(self) -> None:
+        """End it."""
+        self._lists.close()
+        leave, self._leave = self._leave, None
+        if leave:
+            leave()
 
 
 class Sharing:
@@ -156,8 +178,11 @@ class Sharing:
         """Return the call that a repetition belongs to, None if there is none. Raises InvalidRequest."""
         if not identity.again:
             return None
-        found = self.find(identity.name) or self._peers.find(identity.name)
+        # A second look: to ask the other workers takes a moment, in which one may have begun here.
+        found = self.find(identity.name) or self._peers.find(identity.name) or self.find(identity.name)
         if found and found.body != identity.body:
+            if isinstance(found, Remote):
+                found.close()
             raise InvalidRequest(
                 "This Idempotency-Key was used for another request. Use a new one for each.",
                 code="idempotency_key_reused",

@@ -330,6 +330,12 @@ class _Pool:
     pool: Any  # urllib3's queue
     _sweeping = False
 
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        conn = super()._get_conn(timeout)  # type: ignore[misc] # a mix-in over urllib3's pools
+        if conn.sock is not None and conn.idle_since <= time.monotonic() - _IDLE_SECONDS:
+            conn.close()
+        return conn
+
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
             conn.idle_since = time.monotonic()

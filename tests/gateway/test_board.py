@@ -23,10 +23,11 @@ def test_what_one_process_counts_all_see_until_it_is_cleared() -> None:
     counter = board.counter()
     board._test_cells = board.cells(1)  # type: ignore[attr-defined]
     counter.add(1)
+    assert [board.choose({0}), board.choose({0, 1, 2}), board.choose({0, 2, 3})] == [1, 3, 1]
     in_a_child(board, 1, 5)
-    in_a_child(board, 63, 10)
+    in_a_child(board, 3, 10)
     assert (counter.total, board._test_cells[0]) == (16, 15.0)  # type: ignore[attr-defined]
-    board.clear(63)
+    board.clear(3)
     assert (counter.total, board._test_cells[0]) == (6, 15.0)  # type: ignore[attr-defined]
     counter.add(-1)
     assert counter.total == 5

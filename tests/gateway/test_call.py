@@ -208,10 +208,24 @@ def test_what_a_living_upstream_says_does_not_open_the_circuit(error: type[Gatew
 
 
 def test_silence_before_the_first_event_counts_for_the_circuit() -> None:
-    door = guard(Scripted(), failures=1)
-    call_of(door).timed_out()
+    door = guard(Scripted([], 20.0), failures=1)
+    call = call_of(door)
+    assert next(call.lists()) == []
+    call.timed_out()
     assert door.breaker.state == "open"
     assert UpstreamFirstEventTimeout.unhealthy
+
+
+def test_silence_of_a_call_that_was_joined_counts_once_for_its_circuit() -> None:
+    door = guard(Scripted(), failures=1)
+    call_of(door).timed_out()  # it has asked nobody itself
+    assert door.breaker.state == "closed"
+
+
+def test_who_did_not_accept_a_connection_in_time_is_not_asked_again_with_the_others() -> None:
+    call = call_of(first := Scripted(UpstreamUnreachable()), second := Scripted(UpstreamConnectTimeout()))
+    assert told(call) == ["UpstreamUnreachable"]
+    assert (len(first.asked), len(second.asked)) == (3, 1)
 
 
 def test_a_call_that_is_closed_closes_its_upstream() -> None:

@@ -10,6 +10,7 @@ from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import (
     CircuitOpen,
     GatewayError,
+    InvalidRequest,
     Overloaded,
     RateLimited,
     UpstreamFailed,
@@ -57,8 +58,9 @@ def test_any_sign_of_life_closes_the_circuit(script: list[Step]) -> None:
     assert (door.breaker.state, door.places.taken) == ("closed", 0)
 
 
-def test_an_upstream_that_is_not_there_does_not_close_it() -> None:
-    door = half_open(UpstreamUnreachable())
+@pytest.mark.parametrize("error", [UpstreamUnreachable(), InvalidRequest(code="unsupported_image"), Overloaded()])
+def test_an_upstream_that_is_not_there_or_was_not_asked_does_not_close_it(error: GatewayError) -> None:
+    door = half_open(error)
     run(door)
     assert (door.breaker.state, door.places.taken) == ("half_open", 0)
 

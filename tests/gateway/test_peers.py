@@ -1,6 +1,7 @@
 """Workers that find each other's calls: two meeting places in one folder, over real Unix sockets."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,3 +201,39 @@ def test_nonsense_on_the_socket_does_no_harm(workers: Workers, said: bytes) -> N
     gevent.sleep(0.02)
     one.begin(A, END)
     assert heard(other.join()) == [A, END]
+
+
+def test_a_folder_that_is_lost_means_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    one = Worker(folder, 1, monkeypatch)
+    shutil.rmtree(folder)
+    with gevent.Timeout(5):
+        assert one.join() is None
+        one.begin(A, END)
+        assert heard(one.join()) == [A, END]
+        late = Worker(folder, 2, monkeypatch)
+        assert late.join() is None
+    one.peers.bury(2)
+
+
+def test_of_a_dead_worker_nothing_is_left(workers: Workers) -> None:
+    one, other = workers
+    other.peers.claim("x")
+    other.peers.claim("y")
+    one.peers.claim("z")
+    one.peers.bury(2)
+    assert sorted(path.name for path in Path(str(one.peers._folder)).iterdir()) == ["1.sock", "z"]
+
+
+def test_who_reads_here_is_counted(workers: Workers) -> None:
+    one, other = workers
+    one.begin(A, 0.05, END)
+    joined = other.join()
+    assert joined
+    lists = joined.read()
+    assert next(iter(lists)) == A
+    assert one.peers.lent == 1
+    list(lists)
+    gevent.sleep(0.02)
+    assert one.peers.lent == 0

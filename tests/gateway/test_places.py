@@ -29,8 +29,8 @@ def test_a_place_is_given_back_once() -> None:
 def test_the_workers_share_the_places() -> None:
     board = Board()
     places = Places(board, 2)
-    for row in (0, 1):
-        board.row = row
+    for taken in (set(), {0}):
+        board.row = board.choose(taken)
         places.take()
     with pytest.raises(Overloaded):
         places.take()

@@ -66,6 +66,15 @@ def test_a_model_that_might_be_at_an_upstream_that_cannot_be_asked_is_not_denied
         router_of(failing, Scripted(models=["a"])).route("b")
 
 
+def test_a_model_whose_own_upstream_cannot_be_asked_is_looked_for_elsewhere() -> None:
+    failing, spare = Scripted(), Scripted()
+    failing.served = UpstreamUnreachable()
+    router = router_of(failing, failover={"a": [Candidate(guard(spare), "a")]})
+    assert asked(router, "a") == [spare]
+    with pytest.raises(UpstreamUnreachable):
+        router.route("b")
+
+
 def test_models_may_come_and_go() -> None:
     upstream = Scripted(models=["a"])
     router = router_of(upstream)

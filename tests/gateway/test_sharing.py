@@ -110,10 +110,35 @@ def test_a_call_that_nobody_returns_to_is_ended_soon(calls: Sharing) -> None:
     assert calls.join(AGAIN) is None
 
 
-def test_a_call_that_nobody_ever_reads_is_ended_soon(calls: Sharing) -> None:
-    upstream, _ = begin(calls, LONG)
+def test_a_call_that_is_left_before_it_was_read_is_ended_soon(calls: Sharing) -> None:
+    upstream, shared = begin(calls, LONG)
+    lists = shared.read()
+    lists.close()
+    lists.close()
     gevent.sleep(0.1)
     assert upstream.ended == len(upstream.asked) == 1
+
+
+def test_a_reader_that_begins_late_because_there_is_much_to_do_gets_its_answer(calls: Sharing) -> None:
+    _, shared = begin(calls, A, END)
+    lists = shared.read()
+    gevent.sleep(0.2)
+    assert [events for events in lists if events] == [A, END]
+
+
+def test_each_leaving_gives_the_whole_time_to_come_back(calls: Sharing) -> None:
+    upstream, shared = begin(calls, LONG)
+    for _ in range(4):
+        shared.read().close()
+        gevent.sleep(0.03)
+    assert upstream.ended == 0
+
+
+def test_a_call_that_was_given_up_is_incomplete_for_who_comes_too_late(calls: Sharing) -> None:
+    _, shared = begin(calls, A, LONG)
+    shared.read().close()
+    gevent.sleep(0.1)
+    assert heard(shared) == [A, "UpstreamIncomplete"]
 
 
 def test_a_client_that_comes_back_in_time_finds_its_call_going_on(calls: Sharing) -> None:

@@ -1,18 +1,20 @@
 """Debian's nginx with the shipped deploy/nginx.conf in front of the gateway: none of its promises is lost."""
 
 import contextlib
+import http.client
 import os
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
 from tests.live.children import Child, free_port, wait_for
 from tests.live.conftest import REPOSITORY, Gateway, Start, StartGateway, answers, needs
-from tests.live.talk import Upstream, chat, error_of, failed, stream, text_of, user
+from tests.live.talk import SECONDS, Upstream, chat, error_of, failed, stream, text_of, user
 from tests.live.test_hostile_http import NO_HTTP, refused, say
 from tests.live.wire import Connection
 
@@ -160,6 +162,17 @@ def test_what_is_no_http_is_refused_in_openais_shape_by_nginx_too(nginx: str, re
         (405, "method_not_allowed"),
     ]
     assert answers(f"{nginx}/healthz")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/metrics%2F", "/%6Detrics", "//metrics", "/x/../metrics"])
+def test_metrics_stay_inside(nginx: str, path: str) -> None:
+    url = urlsplit(nginx)
+    stranger = http.client.HTTPConnection(str(url.hostname), url.port, timeout=SECONDS, source_address=("127.0.0.2", 0))
+    with contextlib.closing(stranger):
+        stranger.request("GET", path)
+        answer = stranger.getresponse()
+        assert (answer.status, b"gpt_oss_proxy_" in answer.read()) == (404, False)
+    assert b"gpt_oss_proxy_running" in requests.get(f"{nginx}/metrics", timeout=SECONDS).content
 
 
 def test_a_gateway_that_is_down_is_a_502_in_openais_shape(run_nginx: RunNginx) -> None:

@@ -29,7 +29,11 @@ StartGateway = Callable[..., tuple[Child, str]]
             "BASE_URL holds 'gpt-oss.com'; allowed: a URL that begins with http:// or https://",
         ),
         ("DEFAULT_MODEL", "gpt-9", "DEFAULT_MODEL holds 'gpt-9'; allowed: one of gpt-oss-20b, gpt-oss-120b, gpt-4o"),
-        ("OPENAI_API_KEY", "sk-geheim\u00e4", "OPENAI_API_KEY holds something else; allowed: text of visible ASCII"),
+        (
+            "OPENAI_API_KEY",
+            "sk-geheim\u00e4",
+            "OPENAI_API_KEY holds something unusable; allowed: text of visible ASCII",
+        ),
     ],
 )
 def test_an_unusable_setting_stops_the_start_with_one_line(name: str, value: str, says: str) -> None:
