@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Flask, request
 
-from gpt_oss_proxy.apis import chat_completions
+from gpt_oss_proxy.apis import chat_completions, completions
 from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.blueprints import every_answer, inference, models, openapi, operations
-from gpt_oss_proxy.chat.tokens import Count, load_o200k
+from gpt_oss_proxy.chat.tokens import O200k, Vocabulary
 from gpt_oss_proxy.gateway.access_log import log_to_stdout
 from gpt_oss_proxy.gateway.auth import Keys
 from gpt_oss_proxy.gateway.board import Board
@@ -34,6 +34,7 @@ from gpt_oss_proxy.upstreams.transport import Transport
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where workers meet; the name is prometheus_client's, gunicorn.conf.py makes it
 CLIENT_APIS: Mapping[str, ClientApi] = {
     "chat_completions": chat_completions,
+    "completions": completions,
 }
 
 
@@ -94,9 +95,12 @@ class Gateway(Flask):
 
 
 def create_app(
-    settings: Settings | None = None, *, upstreams: Sequence[Upstream] | None = None, count: Count | None = None
+    settings: Settings | None = None,
+    *,
+    upstreams: Sequence[Upstream] | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> Gateway:
-    """Return the application. `settings` default to the environment's; tests put their own upstreams and counter in."""
+    """Return the application. `settings` default to the environment's; tests put their own upstreams and words in."""
     settings = settings or Settings.from_environ(os.environ)
     if upstreams is None:
         upstreams = build_upstreams(settings)
@@ -115,7 +119,7 @@ def create_app(
     places = Places(app.board, settings.max_requests)
     folder = os.environ.get(FOLDER)
     app.dispatcher = Dispatcher(
-        router, limits, count or load_o200k(), places=places, peers=Peers(folder), retries=settings.retries
+        router, limits, vocabulary or O200k(), places=places, peers=Peers(folder), retries=settings.retries
     )
     metrics = app.metrics = Metrics(places, router.guards, folder=folder)
     keys = Keys(settings.api_keys)

@@ -17,6 +17,8 @@ GatewayError                       500 server_error
 │   ├── UpstreamProtocolError                                   HTML, malformed, bad coding
 │   ├── UpstreamTooLarge
 │   ├── UpstreamEmpty
+│   ├── ToolCallInvalid                                         its model's call fits no tool, the second time, too
+│   ├── ResponseFormatInvalid                                   nor its answer the wanted format
 │   └── UpstreamAuthRequired                                    it wants a login that only its operator can give
 ├── Overloaded                     503 overloaded_error
 │   ├── ShuttingDown
@@ -238,6 +240,22 @@ class UpstreamEmpty(UpstreamFailed):
 
     code = "upstream_empty_response"
     message = "The model's server ended without any answer. Try again."
+
+
+class ToolCallInvalid(UpstreamFailed):
+    """The model called a tool in a way that does not fit, and again when it was told so."""
+
+    code = "tool_call_invalid"
+    message = "The model did not manage to call a tool. Try again, with simpler tools or another model."
+    should_retry = False  # the model was asked again already, or the client has seen a part
+
+
+class ResponseFormatInvalid(UpstreamFailed):
+    """The model's answer is not of the format that was asked for."""
+
+    code = "response_format_invalid"
+    message = "The model did not manage to answer in the wanted format. Try again, or ask another model."
+    should_retry = False  # the model was asked again already, or the client has seen a part
 
 
 class UpstreamAuthRequired(UpstreamFailed):

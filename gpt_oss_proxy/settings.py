@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 ChatKitDialect = Literal["older", "published"]
 ImageFormat = Literal["image", "image_url", "attachments"]
 MessageFormat = Literal["content", "parts"]
+ReasoningFields = Literal["both", "reasoning", "reasoning_content", "think-tags", "hidden"]
 
 PROTOCOLS = ("chatkit", "ai_sdk", "openai")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+REASONING_FIELDS: tuple[ReasoningFields, ...] = get_args(ReasoningFields)
 _MEBIBYTE = 1024 * 1024
 
 
@@ -177,6 +179,11 @@ class Settings:
     )
     api_keys: tuple[str, ...] = _setting(
         _KEYS, (), "keys that clients must have one of; nothing = no key is needed", secret=True
+    )
+    reasoning_fields: ReasoningFields = _setting(
+        _choice(*REASONING_FIELDS),
+        "both",
+        "where answers show reasoning: in both fields, in one of them, in the text between think tags, or nowhere",
     )
     chatkit_dialect: ChatKitDialect = _setting(
         _choice(*get_args(ChatKitDialect)),

@@ -25,6 +25,16 @@ HELLO = [{"role": "user", "content": "Hello!"}]
 CHAT = "/v1/chat/completions"
 
 
+class Characters:
+    """A vocabulary whose tokens are characters."""
+
+    def count(self, text: str) -> int:
+        return len(text)
+
+    def first(self, text: str, tokens: int) -> str:
+        return text[:tokens]
+
+
 class Scripted(Upstream):
     """Plays its script for every request: a list of events is delivered, a number is slept, an exception raised."""
 
@@ -83,7 +93,7 @@ def record() -> Record:
 
 def gateway(*upstreams: Upstream, **settings: Any) -> Gateway:
     """Return the application over these upstreams; the first one's first model is the default, a token is a letter."""
-    return create_app(Settings(default_model="model-1", **settings), upstreams=upstreams, count=len)
+    return create_app(Settings(default_model="model-1", **settings), upstreams=upstreams, vocabulary=Characters())
 
 
 def client(*script: Step, **settings: Any) -> FlaskClient:

@@ -11,7 +11,7 @@ from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import Unauthorized
 from gpt_oss_proxy.settings import PROTOCOLS, Settings, SettingsError
 from gpt_oss_proxy.upstreams.base import Upstream
-from tests.doubles import HELLO, Scripted, gateway, guard
+from tests.doubles import HELLO, Characters, Scripted, gateway, guard
 
 
 def served(settings: Settings) -> list[tuple[str, list[str]]]:
@@ -42,7 +42,7 @@ def test_each_upstream_has_connections_of_its_own() -> None:
 
 
 def test_the_application_routes_what_the_contract_names_with_and_without_v1() -> None:
-    app = create_app(Settings(), count=len)
+    app = create_app(Settings(), vocabulary=Characters())
     routes = {(method, rule.rule) for rule in app.url_map.iter_rules() for method in rule.methods or ()}
     below = {("POST", api.PATH) for api in CLIENT_APIS.values()} | {
         (method, path) for method in ("GET", "HEAD") for path in ("/models", "/models/<path:model_id>")
@@ -73,7 +73,7 @@ def test_the_application_routes_what_the_contract_names_with_and_without_v1() ->
 )
 def test_a_default_model_that_nobody_serves_stops_the_start(settings: Settings, stop: str) -> None:
     try:
-        create_app(settings, count=len)
+        create_app(settings, vocabulary=Characters())
     except SettingsError as error:
         stopped = str(error)
     else:
@@ -84,17 +84,17 @@ def test_a_default_model_that_nobody_serves_stops_the_start(settings: Settings, 
 def test_without_settings_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEFAULT_MODEL", "gpt-4o-mini")
     monkeypatch.setenv("DEMONSTRATION", "Only a test.")
-    response = create_app(count=len).test_client().get("/v1/models/gpt-4o")
+    response = create_app(vocabulary=Characters()).test_client().get("/v1/models/gpt-4o")
     assert response.json is not None
     assert response.json["description"] == "Only a test."
     monkeypatch.setenv("PORT", "http")
     with pytest.raises(SettingsError):
-        create_app(count=len)
+        create_app(vocabulary=Characters())
 
 
-def test_without_a_counter_o200k_counts() -> None:
+def test_without_a_vocabulary_it_is_o200k() -> None:
     app = create_app(Settings())
-    assert app.dispatcher._count("Hello, world!") == 4
+    assert app.dispatcher._vocabulary.count("Hello, world!") == 4
 
 
 def failover(settings: Settings) -> dict[str, list[tuple[str, str]]]:
@@ -138,11 +138,13 @@ def test_the_key_of_one_server_is_not_sent_to_another() -> None:
 
 def test_failover_to_an_upstream_that_is_not_configured_stops_the_start() -> None:
     with pytest.raises(SettingsError, match=r"^FAILOVER names openai, but OPENAI_BASE_URL is not set$"):
-        create_app(Settings(failover=(("gpt-4o", "openai", "a"),)), count=len)
+        create_app(Settings(failover=(("gpt-4o", "openai", "a"),)), vocabulary=Characters())
 
 
 def test_readyz_and_metrics_know_every_upstream() -> None:
-    app = create_app(Settings(failover=(("gpt-4o", "ai_sdk+http://localhost:2/chat", "gpt-4o"),)), count=len)
+    app = create_app(
+        Settings(failover=(("gpt-4o", "ai_sdk+http://localhost:2/chat", "gpt-4o"),)), vocabulary=Characters()
+    )
     response = app.test_client().get("/readyz").json
     assert response == {
         "status": "ready",
@@ -182,4 +184,4 @@ def test_every_protocol_can_be_named_by_failover() -> None:
 
 def test_failover_for_a_model_that_nobody_serves_stops_the_start() -> None:
     with pytest.raises(SettingsError, match=r"^FAILOVER holds 'typo'; allowed: one of gpt-oss-20b"):
-        create_app(Settings(failover=(("typo", "chatkit", "gpt-oss-20b"),)), count=len)
+        create_app(Settings(failover=(("typo", "chatkit", "gpt-oss-20b"),)), vocabulary=Characters())

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt_oss_proxy import errors
-from gpt_oss_proxy.errors import GatewayError, InvalidRequest, RateLimited, UpstreamAuthRequired, quote
+from gpt_oss_proxy.errors import (
+    GatewayError,
+    InvalidRequest,
+    RateLimited,
+    ResponseFormatInvalid,
+    ToolCallInvalid,
+    UpstreamAuthRequired,
+    quote,
+)
 
 
 def family(kind: type[GatewayError]) -> list[type[GatewayError]]:
@@ -32,6 +40,8 @@ TABLE = {
     "UpstreamProtocolError": (502, "upstream_error", "upstream_protocol_error"),
     "UpstreamTooLarge": (502, "upstream_error", "upstream_too_large"),
     "UpstreamEmpty": (502, "upstream_error", "upstream_empty_response"),
+    "ToolCallInvalid": (502, "upstream_error", "tool_call_invalid"),
+    "ResponseFormatInvalid": (502, "upstream_error", "response_format_invalid"),
     "UpstreamAuthRequired": (502, "upstream_error", "upstream_auth_required"),
     "Overloaded": (503, "overloaded_error", "overloaded"),
     "ShuttingDown": (503, "overloaded_error", "shutting_down"),
@@ -72,8 +82,9 @@ def test_limits_always_tell_when_to_come_back() -> None:
     assert RateLimited(retry_after="17").retry_after == "17"
 
 
-def test_only_what_nobody_but_an_operator_can_mend_forbids_a_retry() -> None:
-    assert [kind for kind in family(GatewayError) if kind().should_retry is False] == [UpstreamAuthRequired]
+def test_only_what_nobody_but_an_operator_can_mend_or_was_tried_again_forbids_a_retry() -> None:
+    forbidding = [kind for kind in family(GatewayError) if kind().should_retry is False]
+    assert forbidding == [ToolCallInvalid, ResponseFormatInvalid, UpstreamAuthRequired]
     assert GatewayError(should_retry=False).should_retry is False
 
 

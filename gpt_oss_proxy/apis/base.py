@@ -50,7 +50,7 @@ class ClientApi(Protocol):
     def parse(self, body: bytes, *, default_model: str) -> ChatRequest:
         """Return what the body asks for. Raises InvalidRequest."""
 
-    def render(self, completion: Completion, stamp: Stamp) -> bytes:
+    def render(self, completion: Completion, stamp: Stamp, request: ChatRequest) -> bytes:
         """Return the body of a whole answer."""
 
     def stream(self, stamp: Stamp, request: ChatRequest) -> StreamRenderer:

@@ -1,11 +1,14 @@
 """One view for every client API: body in, answer out, streamed or whole."""
 
+import contextlib
 import errno
 import hashlib
 import logging
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 from flask import Blueprint, Response, g, request
@@ -20,10 +23,14 @@ from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher
 from gpt_oss_proxy.gateway.relay import ClientGone
 from gpt_oss_proxy.gateway.sharing import Identity
-from gpt_oss_proxy.settings import EFFORTS, Settings
+from gpt_oss_proxy.settings import EFFORTS, REASONING_FIELDS, ReasoningFields, Settings
 
+T = TypeVar("T", bound=str)
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx buffers an answer unless told not to
 _EFFORT_HEADER = "x-reasoning-effort"
+_FORMAT_HEADER = "x-reasoning-format"
+_OLDER_NAMES = {"tools": "functions", "tool_choice": "function_call"}
+_TOOL = re.compile(r"^(tools|tool_choice)\b((?:\[\d+\])?)(?:\.function\b)?")
 _log = logging.getLogger(__name__)
 
 
@@ -54,19 +61,22 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
             total_seconds=settings.total_timeout_seconds,
         )
         chat_request = _with_effort(api.parse(body, default_model=settings.default_model))
+        chat_request = _with_reasoning_format(chat_request, settings.reasoning_fields)
         record: Record = g.record
         record.model, record.stream = chat_request.model[:200], chat_request.stream
-        answer = dispatcher.dispatch(
-            chat_request, record, _client(), patience=_patience(), identity=_identity(api.PATH, body)
-        )
+        with _blaming_what_the_client_sent(chat_request):
+            answer = dispatcher.dispatch(
+                chat_request, record, _client(), patience=_patience(), identity=_identity(api.PATH, body)
+            )
         record.reference = answer.reference
         g.ignored = answer.ignored
         stamp = Stamp(f"{api.ID_PREFIX}{answer.id}", answer.created, chat_request.model)
         if not chat_request.stream:
-            return _whole(api, answer, stamp)
+            return _whole(api, answer, stamp, chat_request)
         plain = _wants_text()
-        renderer: StreamRenderer = TextRenderer() if plain else api.stream(stamp, chat_request)
-        response = Response(_stream(renderer, answer, record, abort=plain), headers=_STREAM_HEADERS)
+        renderer: StreamRenderer = TextRenderer(chat_request) if plain else api.stream(stamp, chat_request)
+        pieces = _stream(renderer, answer, record, keepalive_seconds=settings.keepalive_seconds, abort=plain)
+        response = Response(pieces, headers=_STREAM_HEADERS)
         response.content_type = "text/plain; charset=utf-8" if plain else "text/event-stream; charset=utf-8"
         response.call_on_close(answer.close)
         return _with_reference(response, answer)
@@ -74,22 +84,31 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
     return view
 
 
-def _whole(api: ClientApi, answer: Answer, stamp: Stamp) -> Response:
+def _whole(api: ClientApi, answer: Answer, stamp: Stamp, chat_request: ChatRequest) -> Response:
     g.record.heard()  # the first list is there
     try:
         completion = collect(answer)
     finally:
         answer.close()
-    return _with_reference(Response(api.render(completion, stamp), mimetype="application/json"), answer)
+    body = api.render(completion, stamp, chat_request)
+    return _with_reference(Response(body, mimetype="application/json"), answer)
 
 
-def _stream(renderer: StreamRenderer, answer: Answer, record: Record, *, abort: bool) -> Iterator[bytes]:
+def _stream(
+    renderer: StreamRenderer, answer: Answer, record: Record, *, keepalive_seconds: float, abort: bool
+) -> Iterator[bytes]:
     """Yield the answer. With `abort` a failure also breaks the transfer, for clients that read no events."""
+    told = time.monotonic()
     try:
         for events in answer:
             if events:
                 record.heard()
-            yield renderer.render(events)
+            piece = renderer.render(events)
+            if not piece and time.monotonic() - told >= keepalive_seconds:
+                piece = renderer.render([])  # the model thinks aloud, but its client is not shown that
+            if piece:
+                told = time.monotonic()
+            yield piece  # even if empty: the first one sends the head
         return
     except GatewayError as error:
         failure = error
@@ -115,16 +134,37 @@ def _broken_off(reason: str) -> BrokenPipeError:
 
 def _with_effort(chat_request: ChatRequest) -> ChatRequest:
     """The body's reasoning_effort goes before the header's."""
-    effort = request.headers.get(_EFFORT_HEADER)
-    if chat_request.reasoning_effort or not effort:
+    if chat_request.reasoning_effort:
         return chat_request
-    if effort.lower() not in EFFORTS:
-        raise InvalidRequest(
-            f"The header {_EFFORT_HEADER} must be one of {', '.join(EFFORTS)}.",
-            code="invalid_value",
-            param=_EFFORT_HEADER,
-        )
-    return msgspec.structs.replace(chat_request, reasoning_effort=effort.lower())
+    return msgspec.structs.replace(chat_request, reasoning_effort=_header_one_of(_EFFORT_HEADER, EFFORTS))
+
+
+def _with_reasoning_format(chat_request: ChatRequest, default: ReasoningFields) -> ChatRequest:
+    """The header's goes before the operator's."""
+    wanted = _header_one_of(_FORMAT_HEADER, REASONING_FIELDS) or default
+    return msgspec.structs.replace(chat_request, reasoning_format=wanted)
+
+
+def _header_one_of(name: str, values: Sequence[T]) -> T | None:
+    """Return the header's value, however it is capitalised, None if it is not there."""
+    given = request.headers.get(name, "").lower()
+    if not given:
+        return None
+    for value in values:
+        if value == given:
+            return value
+    raise InvalidRequest(f"The header {name} must be one of {', '.join(values)}.", code="invalid_value", param=name)
+
+
+@contextlib.contextmanager
+def _blaming_what_the_client_sent(chat_request: ChatRequest) -> Iterator[None]:
+    """Let an error name functions, and not the tools that they have become."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if "function_call" in chat_request.spelling and error.param:
+            error.param = _TOOL.sub(lambda found: f"{_OLDER_NAMES[found[1]]}{found[2]}", error.param)
+        raise
 
 
 def _wants_text() -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gpt_oss_proxy.chat.events import (
+    Choice,
     Event,
     Finish,
     FinishReason,
@@ -17,42 +18,68 @@ from gpt_oss_proxy.chat.events import (
 from gpt_oss_proxy.chat.request import ToolCall
 
 
-class Completion(msgspec.Struct, frozen=True):
-    """One whole answer."""
+class CompletionChoice(msgspec.Struct, frozen=True):
+    """One of the answers to a request."""
 
     text: str
     reasoning: str
     tool_calls: tuple[ToolCall, ...]
-    usage: Usage
     finish_reason: FinishReason
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """All that a request was answered."""
+
+    choices: tuple[CompletionChoice, ...]
+    usage: Usage
 
 
 def collect(lists: Iterable[list[Event]]) -> Completion:
     """Return the answer that the lists of events tell. The iterator's own errors pass through."""
-    text: list[str] = []
-    reasoning: list[str] = []
-    calls: dict[int, list[ToolCallDelta]] = {}
+    parts: dict[int, _Parts] = {}
     usage = Usage(0, 0)
-    reason: FinishReason = "stop"
+    finish = Finish("stop")
     for events in lists:
+        index = 0
         for event in events:
             match event:
-                case TextDelta():
-                    text.append(event.text)
-                case ReasoningDelta():
-                    reasoning.append(event.text)
-                case TextReplaced():
-                    text = [event.text]
-                case ToolCallDelta():
-                    calls.setdefault(event.index, []).append(event)
+                case Choice():
+                    index = event.index
                 case Usage():
                     usage = event
                 case Finish():
-                    reason = event.reason
+                    finish = event
                 case _:
-                    pass
-    tool_calls = tuple(_join(calls[index]) for index in sorted(calls))
-    return Completion("".join(text), "".join(reasoning), tool_calls, usage, reason)
+                    parts.setdefault(index, _Parts()).add(event)
+    reasons = (finish.reason, *finish.others)
+    choices = (parts.get(index, _Parts()).choice(reason) for index, reason in enumerate(reasons))
+    return Completion(tuple(choices), usage)
+
+
+class _Parts:
+    """What a choice consists of so far."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: dict[int, list[ToolCallDelta]] = {}
+
+    def add(self, event: Event) -> None:
+        match event:
+            case TextDelta():
+                self._text.append(event.text)
+            case ReasoningDelta():
+                self._reasoning.append(event.text)
+            case TextReplaced():
+                self._text = [event.text]
+            case ToolCallDelta():
+                self._calls.setdefault(event.index, []).append(event)
+            case _:
+                pass
+
+    def choice(self, reason: FinishReason) -> CompletionChoice:
+        calls = tuple(_join(self._calls[index]) for index in sorted(self._calls))
+        return CompletionChoice("".join(self._text), "".join(self._reasoning), calls, reason)
 
 
 def _join(deltas: list[ToolCallDelta]) -> ToolCall:

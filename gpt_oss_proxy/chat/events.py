@@ -1,9 +1,11 @@
 """What an upstream answers, in no upstream's and no client's format.
 
-An answer is a sequence of these: at most one Started, any deltas, at most one Usage, and one Finish, the last.
-An answer that fails has no Finish: the iterator of its events raises a GatewayError instead.
+An answer is a sequence of these: at most one Started, any deltas, at most one Usage, and one Finish, the last. It comes
+in lists; where it has several choices, each list begins with the Choice that it belongs to. An answer that fails has no
+Finish: the iterator of its events raises a GatewayError instead.
 """
 
+from collections.abc import Generator
 from typing import Literal
 
 import msgspec
@@ -15,6 +17,12 @@ class Started(msgspec.Struct, frozen=True, tag=True):
     """The upstream has begun. `reference` is its own id of this answer (a ChatKit thread, a completion id)."""
 
     reference: str
+
+
+class Choice(msgspec.Struct, frozen=True, tag=True):
+    """What follows in this list belongs to this choice of the answer; without one it belongs to choice 0."""
+
+    index: int
 
 
 class TextDelta(msgspec.Struct, frozen=True, tag=True):
@@ -57,9 +65,11 @@ class Usage(msgspec.Struct, frozen=True, tag=True):
 
 
 class Finish(msgspec.Struct, frozen=True, tag=True):
-    """The answer is whole."""
+    """The answer is whole. `reason` is choice 0's, `others` are those of the further choices, in their order."""
 
     reason: FinishReason
+    others: tuple[FinishReason, ...] = ()
 
 
-Event = Started | TextDelta | ReasoningDelta | TextReplaced | ToolCallDelta | Usage | Finish
+Event = Started | Choice | TextDelta | ReasoningDelta | TextReplaced | ToolCallDelta | Usage | Finish
+Lists = Generator[list[Event], None, None]

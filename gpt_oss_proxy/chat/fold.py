@@ -13,15 +13,19 @@ from gpt_oss_proxy.chat.request import Message
 _MARKER = re.compile(r"\[#([0-9]+)")  # without what follows: a name and an id stand side by side
 _INTRODUCTION = (
     "This is a conversation. A line that begins with [#{number} opens a turn and names its speaker; nothing else does. "
-    "Follow the system's instructions, and give the assistant's next turn: its text alone, without such a line."
+    "Follow the system's instructions, and give the assistant's next turn: its text alone, without such a line, "
+    "unless the system tells how to call tools."
 )
 
 
-def fold(messages: Sequence[Message]) -> str:
-    """Return the conversation as one text; a single user message comes out exactly as it was typed."""
+def fold(messages: Sequence[Message], number: int = 0) -> str:
+    """Return the conversation as one text; a single user message comes out exactly as it was typed.
+
+    `number` is that of the markers where it is known already, else 0.
+    """
     if len(messages) == 1 and messages[0].role == "user":
         return messages[0].text
-    number = marker_number(messages)
+    number = number or marker_number(messages)
     return "\n\n".join([_INTRODUCTION.format(number=number), *(_turn(message, number) for message in messages)])
 
 
@@ -50,4 +54,5 @@ def _turn(message: Message, number: int) -> str:
 
 
 def _calls(message: Message, number: int) -> list[str]:
-    return [f"[#{number} assistant calls {call.name} {call.id}]\n{call.arguments}" for call in message.tool_calls]
+    # As a model is told to write them (see tools), with the id that the result will name.
+    return [f"[#{number} call {call.name} {call.id}] {call.arguments}" for call in message.tool_calls]

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+ReasoningFormat = Literal["both", "reasoning", "reasoning_content", "think-tags", "hidden"]
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
@@ -60,8 +61,13 @@ class Message(msgspec.Struct, frozen=True):
 class ChatRequest(msgspec.Struct, frozen=True):
     """One request for an answer.
 
-    `reasoning_effort` is what the client asked for, None if it did not. `options` are all further fields that the
-    client set, under OpenAI's names and checked for their types (`temperature`, `stop`, `tools`, unknown ones, …).
+    `reasoning_effort` is what the client asked for, None if it did not. `n` choices are wanted of this conversation and
+    of each of `further` (the other prompts of a legacy completion). `options` are all further fields that the client
+    set, under OpenAI's names and checked for their types (`temperature`, `stop`, `tools`, unknown ones, …).
+
+    For the client's own API only: `reasoning_format` is where its answer shows reasoning, `spelling` what else its
+    answer's form depends on. For upstreams that take text only: `marker` is the number of the frames that the
+    conversation holds already, 0 if it holds none.
     """
 
     model: str
@@ -69,4 +75,9 @@ class ChatRequest(msgspec.Struct, frozen=True):
     stream: bool = False
     include_usage: bool = False
     reasoning_effort: str | None = None
+    n: int = 1
+    further: tuple[tuple[Message, ...], ...] = ()
     options: Mapping[str, Any] = {}
+    reasoning_format: ReasoningFormat = "both"
+    spelling: frozenset[str] = frozenset()
+    marker: int = 0

@@ -1,10 +1,12 @@
-"""Counting tokens with the o200k vocabulary, for upstreams that report no usage."""
+"""Counting tokens with the o200k vocabulary, for upstreams that report no usage or know no limits."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable
+from typing import Protocol
 
 from rs_bpe.bpe import openai
 
-from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta, Usage
+from gpt_oss_proxy.chat.events import Finish, Lists, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta, Usage
 from gpt_oss_proxy.chat.request import ChatRequest
 
 Count = Callable[[str], int]
@@ -15,15 +17,43 @@ _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_ANSWER = 3
 
 
-def load_o200k() -> Count:
-    """Return the counter. It costs about 0.2 s and 70 MB, so it is loaded once, before the workers fork."""
-    encoding = openai.o200k_base()
+class Vocabulary(Protocol):
+    """A model's tokens."""
 
-    def count(text: str) -> int:
-        # A lone surrogate has no UTF-8 form; it counts as the replacement character that will be sent.
-        return int(encoding.count(text.encode("utf-8", "replace").decode("utf-8")))
+    def count(self, text: str) -> int:
+        """Return how many tokens the text has."""
 
-    return count
+    def first(self, text: str, tokens: int) -> str:
+        """Return the text of its first tokens; a character that they only begin is left out."""
+
+
+class O200k:
+    """OpenAI's vocabulary since gpt-4o, gpt-oss included.
+
+    It costs about 0.2 s and 70 MB, so it is loaded once, before the workers fork.
+    """
+
+    def __init__(self) -> None:
+        self._encoding = openai.o200k_base()
+
+    def count(self, text: str) -> int:
+        """See Vocabulary."""
+        return int(self._encoding.count(_encodable(text)))
+
+    def first(self, text: str, tokens: int) -> str:
+        """See Vocabulary."""
+        ids = self._encoding.encode(_encodable(text))[:tokens]
+        while ids:
+            said = self._encoding.decode(ids)
+            if said is not None:  # else it ends within a character
+                return str(said)
+            ids.pop()
+        return ""
+
+
+def _encodable(text: str) -> str:
+    # A lone surrogate has no UTF-8 form; it counts as the replacement character that will be sent.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def count_prompt(request: ChatRequest, count: Count) -> int:
@@ -33,8 +63,16 @@ def count_prompt(request: ChatRequest, count: Count) -> int:
     return sum(map(count, texts)) + _TOKENS_PER_MESSAGE * len(request.messages) + _TOKENS_PER_ANSWER
 
 
-def with_usage(lists: Iterator[list[Event]], request: ChatRequest, count: Count) -> Iterator[list[Event]]:
-    """Yield the same lists, with a counted Usage before Finish where the upstream has reported none."""
+def with_usage(lists: Lists, request: ChatRequest, count: Count) -> Lists:
+    """Yield the same lists, with a counted Usage before Finish where the upstream has reported none.
+
+    `request` is what the upstream was asked.
+    """
+    with contextlib.closing(lists):
+        yield from _count_all(lists, request, count)
+
+
+def _count_all(lists: Lists, request: ChatRequest, count: Count) -> Lists:
     text: list[str] = []
     reasoning: list[str] = []
     reported = False

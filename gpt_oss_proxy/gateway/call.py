@@ -9,14 +9,17 @@ import contextlib
 import email.utils
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import gevent
 import msgspec
 
-from gpt_oss_proxy.chat.events import Event
+from gpt_oss_proxy.chat.emulate import Emulation, emulate
+from gpt_oss_proxy.chat.events import Event, Lists
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.chat.tokens import Vocabulary, with_usage
 from gpt_oss_proxy.errors import (
     CircuitOpen,
     GatewayError,
@@ -31,8 +34,6 @@ _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 2.0  # an upstream that wants more is not waited for: its Retry-After goes to the client
 # To wait for these is no use: our own refusals, and what has been waited for already.
 _FINAL = (CircuitOpen, Overloaded, UpstreamConnectTimeout)
-
-Lists = Generator[list[Event], None, None]
 
 
 class ClosableLists(Protocol):
@@ -55,27 +56,42 @@ class Candidate(msgspec.Struct, frozen=True):
     model: str
 
 
+class Task(msgspec.Struct, frozen=True):
+    """A candidate, and what it is asked."""
+
+    guard: Guard
+    emulation: Emulation
+
+
 class Call:
     """A request and what becomes of it. `asked` is the upstream asked last; `pausing` it is between two tries."""
 
     def __init__(
         self,
-        request: ChatRequest,
-        candidates: Sequence[Candidate],
+        tasks: Sequence[Task],
         record: Record,
+        vocabulary: Vocabulary,
         *,
         retries: int,
         seconds: float,
         may_retry: Callable[[], bool],
+        counts: bool,
+        told: set[Guard] | None = None,
     ) -> None:
-        self.asked = candidates[0].guard
+        """`seconds` is how long it may be tried again, `counts` whether it must know its usage.
+
+        `told` are the circuits that this request, of which there may be several calls, has counted for.
+        """
+        self.asked = tasks[0].guard
         self.pausing = False
         self._record = record
-        self._request = request
-        self._candidates = candidates
+        self._tasks = tasks
+        self._vocabulary = vocabulary
+        self._counts = counts
         self._retries = retries
         self._due = time.monotonic() + seconds
         self._may_retry = may_retry
+        self._told = set() if told is None else told
         self._silent: set[Guard] = set()  # upstreams that were not there
 
     def lists(self) -> Lists:
@@ -98,26 +114,26 @@ class Call:
         rounds = 0
         while True:
             failures: list[GatewayError] = []
-            again: list[Candidate] = []  # whom to wait for
-            for candidate in self._candidates:
-                lists = self._ask(candidate)
+            again: list[Task] = []  # whom to wait for
+            for task in self._tasks:
+                lists = self._ask(task)
                 try:
                     first = next(lists, [])
                 except GatewayError as error:
                     if error.unhealthy:
-                        self._silent.add(candidate.guard)
-                    if not _may_be_repeated(error, candidate):
+                        self._silent.add(task.guard)
+                    if not _may_be_repeated(error, task):
                         raise
                     failures.append(error)
                     if type(error) not in _FINAL:
-                        again.append(candidate)
+                        again.append(task)
                 else:
-                    self._silent.discard(candidate.guard)
+                    self._silent.discard(task.guard)
                     return first, lists
             rounds += 1
             if not again:
                 raise failures[0]
-            self._candidates = again
+            self._tasks = again
             self._pause(failures[0], rounds)
 
     def _pause(self, failure: GatewayError, rounds: int) -> None:
@@ -132,19 +148,30 @@ class Call:
         gevent.sleep(seconds)
         self.pausing = False
 
-    def _ask(self, candidate: Candidate) -> Lists:
-        self.asked = candidate.guard
-        self._record.upstream = candidate.guard.upstream.name
-        self._record.asked.append(self._record.upstream)
-        return candidate.guard.stream(msgspec.structs.replace(self._request, model=candidate.model))
+    def _ask(self, task: Task) -> Lists:
+        self.asked = task.guard
+        self._record.upstream = task.guard.upstream.name
+
+        def ask(request: ChatRequest) -> Lists:
+            self._record.asked.append(task.guard.upstream.name)
+            return task.guard.stream(request)
+
+        lists = emulate(task.emulation, ask, self._vocabulary, _new_id)
+        return with_usage(lists, task.emulation.request, self._vocabulary.count) if self._counts else lists
 
     def _tell_breakers(self) -> None:
-        while self._silent:
-            self._silent.pop().breaker.failed()
+        for guard in self._silent - self._told:
+            guard.breaker.failed()
+        self._told |= self._silent
+        self._silent.clear()
 
 
-def _may_be_repeated(error: GatewayError, candidate: Candidate) -> bool:
-    harmless = candidate.guard.upstream.repeatable and isinstance(error, UpstreamConnectionError)
+def _new_id() -> str:
+    return f"call_{uuid.uuid4().hex}"
+
+
+def _may_be_repeated(error: GatewayError, task: Task) -> bool:
+    harmless = task.guard.upstream.repeatable and isinstance(error, UpstreamConnectionError)
     return error.not_taken or harmless
 
 

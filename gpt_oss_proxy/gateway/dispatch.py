@@ -1,21 +1,23 @@
-"""From a neutral request to its events: route → admit → call → relay → count."""
+"""From a neutral request to its events: route → admit → call → relay."""
 
 import contextlib
 import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import gevent
+import msgspec
 
-from gpt_oss_proxy.chat.events import Event, Started
-from gpt_oss_proxy.chat.request import ChatRequest, Image, Text
-from gpt_oss_proxy.chat.tokens import Count, with_usage
+from gpt_oss_proxy.chat.emulate import EMULATED, prepare
+from gpt_oss_proxy.chat.events import Event, Lists, Started
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
+from gpt_oss_proxy.chat.tokens import Vocabulary
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown, UpstreamFirstEventTimeout
 from gpt_oss_proxy.gateway.access_log import Record
-from gpt_oss_proxy.gateway.call import Call, Candidate, ClosableLists, Lists
+from gpt_oss_proxy.gateway.call import Call, Candidate, ClosableLists, Task
+from gpt_oss_proxy.gateway.choices import Choices
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 from gpt_oss_proxy.gateway.guard import Guard
 from gpt_oss_proxy.gateway.peers import Joinable, Peers
@@ -29,28 +31,9 @@ _COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
 _A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _FEW_RETRIES = 3
 _SHARE_OF_RETRIES = 0.2
-# What changes the shape of an answer, so it must not be ignored where the upstream cannot do it.
-_SHAPES_THE_ANSWER = (
-    "stop",
-    "max_tokens",
-    "max_completion_tokens",
-    "tools",
-    "tool_choice",
-    "functions",
-    "function_call",
-    "response_format",
-)
 # Values that ask for nothing but what happens anyway.
 _HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "stop": ([],),
-    "tools": ([],),
-    "functions": ([],),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "n": (1,),
     "logprobs": (False,),
-    "parallel_tool_calls": (True, False),
     "modalities": (["text"],),
     "store": (False,),
 }
@@ -66,7 +49,7 @@ class Answer:
     def __init__(
         self,
         events: Lists,
-        call: Call,
+        call: Call | Choices,
         ignored: Mapping[Guard, tuple[str, ...]],
         joinable: Joinable | None,
         *,
@@ -92,13 +75,13 @@ class Dispatcher:
     """Gets answers. `places` bounds the requests that run at the same time in all workers."""
 
     def __init__(
-        self, router: Router, limits: TimeLimits, count: Count, *, places: Places, peers: Peers, retries: int
+        self, router: Router, limits: TimeLimits, vocabulary: Vocabulary, *, places: Places, peers: Peers, retries: int
     ) -> None:
         self._router = router
         self._limits = limits
-        self._count = partial(_count_fairly, count)
+        self._vocabulary = _FairVocabulary(vocabulary)
         self._retries = retries
-        self._running: dict[Relay, Call] = {}
+        self._running: dict[Relay, Call | Choices] = {}
         self.places = places
         self._peers = peers
         self._sharing = Sharing(peers)
@@ -123,18 +106,10 @@ class Dispatcher:
         if self._cut_off:
             raise ShuttingDown
         limits = self._limits.within(patience, stream=request.stream)
-        candidates, ignored = self._admit(request)
-        call = Call(
-            request,
-            candidates,
-            record,
-            retries=self._retries,
-            seconds=min(limits.idle, limits.total),
-            may_retry=self._may_retry,
-        )
+        call, ignored = self._admit(request, record, min(limits.idle, limits.total))
         joinable = self._joinable(identity, call, record) if identity else None
         lists = joinable.read() if joinable else call.lists()
-        events = self._events(lists, call, request, limits, client)
+        events = self._events(lists, call, limits, client)
         return Answer(events, call, ignored, joinable, wait=not request.stream)
 
     def listen(self) -> None:
@@ -164,38 +139,67 @@ class Dispatcher:
         for relay in self._running:
             relay.stop(ShuttingDown("The gateway is shutting down and had to cut this answer. Ask again."))
 
-    def _admit(self, request: ChatRequest) -> tuple[list[Candidate], Mapping[Guard, tuple[str, ...]]]:
-        """Return who may answer, and the fields without effect there. What the first cannot do is an InvalidRequest."""
+    def _admit(
+        self, request: ChatRequest, record: Record, seconds: float
+    ) -> tuple[Call | Choices, Mapping[Guard, tuple[str, ...]]]:
+        """Return the call, and the fields without effect at each upstream that may be asked. Raises InvalidRequest."""
+        calls: list[Call] = []
+        ignored: dict[Guard, tuple[str, ...]] = {}
+        told: set[Guard] = set()
+        first = self._tasks(msgspec.structs.replace(request, further=()), ignored)
+        for messages in (request.messages, *request.further):
+            tasks = [_with_messages(task, messages) for task in first] if messages is not request.messages else first
+            calls += [
+                Call(
+                    tasks,
+                    record,
+                    self._vocabulary,
+                    retries=self._retries,
+                    seconds=seconds,
+                    may_retry=self._may_retry,
+                    counts=request.include_usage or not request.stream,
+                    told=told,
+                )
+                for _ in range(request.n)
+            ]
+        return calls[0] if len(calls) == 1 else Choices(calls), ignored
+
+    def _tasks(self, request: ChatRequest, ignored: dict[Guard, tuple[str, ...]]) -> list[Task]:
+        """Return who may answer, and what each is asked. What the first cannot do is an InvalidRequest."""
         first, *others = self._router.route(request.model)
-        ignored = {first.guard: admit(request, first.guard.upstream)}
-        candidates = [first]
+        tasks = [self._task(request, first, ignored)]
         for other in others:
             with contextlib.suppress(InvalidRequest):
-                ignored[other.guard] = admit(request, other.guard.upstream)
-                candidates.append(other)
-        return candidates, ignored
+                tasks.append(self._task(request, other, ignored))
+        return tasks
+
+    def _task(self, request: ChatRequest, candidate: Candidate, ignored: dict[Guard, tuple[str, ...]]) -> Task:
+        upstream = candidate.guard.upstream
+        asked = msgspec.structs.replace(request, model=candidate.model)
+        task = Task(candidate.guard, prepare(asked, upstream.honours, harmony=upstream.slips_into_harmony))
+        ignored[candidate.guard] = without_effect(request, upstream)
+        return task
 
     def _may_retry(self) -> bool:
         """Retries must not drown an upstream that comes back: few at a time, or a fifth of what runs."""
         retrying = sum(call.pausing for call in self._running.values())
         return retrying < max(_FEW_RETRIES, _SHARE_OF_RETRIES * len(self._running))
 
-    def _joinable(self, identity: Identity, call: Call, record: Record) -> Joinable:
+    def _joinable(self, identity: Identity, call: Call | Choices, record: Record) -> Joinable:
         joined = self._sharing.join(identity)
         if joined:
             record.joined, record.upstream = True, call.asked.upstream.name
         return joined or self._sharing.begin(identity, call.lists())
 
     def _events(
-        self, lists: ClosableLists, call: Call, request: ChatRequest, limits: TimeLimits, client: socket.socket | None
+        self, lists: ClosableLists, call: Call | Choices, limits: TimeLimits, client: socket.socket | None
     ) -> Lists:
         relay = Relay(lists, limits)
         watch: ClientWatch | None = None
         self._running[relay] = call
         try:
             watch = ClientWatch(client, lambda: relay.stop(ClientGone())) if client else None
-            counts = request.include_usage or not request.stream
-            yield from with_usage(iter(relay), request, self._count) if counts else relay
+            yield from relay
         except UpstreamFirstEventTimeout:
             if limits.idle == self._limits.idle:  # a client's impatience is no failure of the upstream
                 call.timed_out()
@@ -207,30 +211,23 @@ class Dispatcher:
             relay.close()
 
 
-def admit(request: ChatRequest, upstream: Upstream) -> tuple[str, ...]:
-    """Return the names of the request's fields that have no effect on this upstream.
+def _with_messages(task: Task, messages: tuple[Message, ...]) -> Task:
+    """Return the same for another conversation of the request."""
+    like = task.emulation
+    request = msgspec.structs.replace(like.request, messages=messages, marker=0)
+    upstream = task.guard.upstream
+    return Task(task.guard, prepare(request, upstream.honours, harmony=upstream.slips_into_harmony, like=like))
 
-    Raises InvalidRequest for a field that would change the shape of the answer and cannot be given.
-    """
-    if request.options.get("n", 1) != 1:
-        raise InvalidRequest(
-            "One answer a request is all there is yet: leave n out, or ask several times.",
-            code="unsupported_parameter",
-            param="n",
-        )
+
+def without_effect(request: ChatRequest, upstream: Upstream) -> tuple[str, ...]:
+    """Return the names of the request's fields that have no effect on this upstream's answer."""
     if upstream.honours is None:
         return ()
-    ignored = []
-    for name, value in request.options.items():
-        if name in upstream.honours or value in _HARMLESS.get(name, ()):
-            continue
-        if name in _SHAPES_THE_ANSWER:
-            raise InvalidRequest(
-                f"The model {request.model!r} cannot do {name} yet. Leave the field out, or ask another model.",
-                code="unsupported_parameter",
-                param=name,
-            )
-        ignored.append(name)
+    ignored = [
+        name
+        for name, value in request.options.items()
+        if name not in upstream.honours | EMULATED and value not in _HARMLESS.get(name, ())
+    ]
     if request.reasoning_effort and "reasoning_effort" not in upstream.honours:
         ignored.append("reasoning_effort")
     return (*ignored, *sorted(set(_extras(request))))
@@ -247,15 +244,25 @@ def _extras(request: ChatRequest) -> Iterator[str]:
             yield from (f"messages.tool_calls.{name}" for name in call.extra)
 
 
-def _count_fairly(count: Count, text: str) -> int:
-    """Return the tokens of a text; a long one is counted in pieces, between which others run."""
-    if len(text) <= _COUNTED_AT_ONCE:
-        return count(text)
-    tokens = 0
-    for start in range(0, len(text), _COUNTED_AT_ONCE):
-        tokens += count(text[start : start + _COUNTED_AT_ONCE])
-        gevent.sleep(_A_MOMENT)
-    return tokens
+class _FairVocabulary:
+    """Counts a long text in pieces, between which others run."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+
+    def count(self, text: str) -> int:
+        """See Vocabulary."""
+        if len(text) <= _COUNTED_AT_ONCE:
+            return self._vocabulary.count(text)
+        tokens = 0
+        for start in range(0, len(text), _COUNTED_AT_ONCE):
+            tokens += self._vocabulary.count(text[start : start + _COUNTED_AT_ONCE])
+            gevent.sleep(_A_MOMENT)
+        return tokens
+
+    def first(self, text: str, tokens: int) -> str:
+        """See Vocabulary."""
+        return self._vocabulary.first(text, tokens)
 
 
 def _first(events: Iterator[list[Event]], *, wait: bool) -> tuple[str, list[Event]]:

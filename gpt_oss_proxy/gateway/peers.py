@@ -19,9 +19,9 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from gpt_oss_proxy import errors
-from gpt_oss_proxy.chat.events import Event
+from gpt_oss_proxy.chat.events import Event, Lists
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete
-from gpt_oss_proxy.gateway.call import ClosableLists, Lists
+from gpt_oss_proxy.gateway.call import ClosableLists
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 
 _log = logging.getLogger(__name__)

@@ -103,10 +103,15 @@ class Relay:
     def _read(self) -> GatewayError | None:
         # closing: killed between two lists, the call would otherwise keep its connection until it is collected.
         with contextlib.closing(self._call):
+            whole = False
             try:
                 for events in self._call:
-                    self._room.acquire()
-                    self._queue.put(events)
+                    if whole and events:  # nobody reads on, so nothing may follow
+                        break
+                    if not whole:
+                        self._room.acquire()
+                        self._queue.put(events)
+                        whole = bool(events) and isinstance(events[-1], Finish)
             except GatewayError as error:
                 return error
             except gevent.GreenletExit:

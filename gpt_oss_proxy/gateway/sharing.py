@@ -15,9 +15,9 @@ import gevent
 import msgspec
 from gevent.event import Event as Signal
 
-from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta
+from gpt_oss_proxy.chat.events import Event, Finish, Lists, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest, UpstreamIncomplete
-from gpt_oss_proxy.gateway.call import ClosableLists, Lists
+from gpt_oss_proxy.gateway.call import ClosableLists
 from gpt_oss_proxy.gateway.peers import Peers, Remote
 
 # How long a call goes on without its client: an SDK's first retry comes within half a second.

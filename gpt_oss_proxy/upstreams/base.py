@@ -158,6 +158,7 @@ class Upstream(abc.ABC):
 
     name: str
     honours: frozenset[str] | None = frozenset()  # request fields that reach the model; None = all of them
+    slips_into_harmony = False  # its models are gpt-oss: the markup of their own format may come as text
     grace_seconds = 2.0  # how long the body's end is awaited after the protocol's terminal event
     repeatable = False  # True: a POST that it may have accepted may be sent again, it does no harm
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt_oss_proxy.apis.chat_completions import parse
+from gpt_oss_proxy.apis import chat_completions, completions
+from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.apis.json_body import parse_object
 from gpt_oss_proxy.chat.fold import fold
 from gpt_oss_proxy.chat.request import ChatRequest
@@ -68,11 +69,17 @@ REQUESTS: list[Any] = [
             {"role": "function", "name": "f", "content": "43"},
         ],
         "tools": [{"type": "function", "function": {"name": "f"}}],
+        "n": 2,
         "reasoning_effort": "low",
         "temperature": 0.5,
         "logit_bias": {"1": -100},
         "stop": ["a", "b"],
         "seed": 7,
+    },
+    {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "functions": [{"name": "f", "parameters": {"type": "object"}}],
+        "function_call": {"name": "f"},
     },
     {
         "messages": [
@@ -82,20 +89,32 @@ REQUESTS: list[Any] = [
 ]
 
 
-def outcome(body: bytes) -> ChatRequest | InvalidRequest:
+COMPLETIONS: list[Any] = [
+    {"prompt": "Hi", "model": "m", "stream": True, "stream_options": {"include_usage": True}, "echo": True},
+    {"prompt": ["a", "b"], "n": 2, "best_of": 2, "stop": ["x"], "max_tokens": 5, "logit_bias": {"1": -100}},
+    {"prompt": [[1, 2], [3]], "suffix": "", "logprobs": None, "tools": [], "seed": 7},
+]
+# A client API, and a request that it takes or all but takes.
+ASKED = st.sampled_from(
+    [(chat_completions, request) for request in REQUESTS] + [(completions, request) for request in COMPLETIONS]
+)
+
+
+def outcome(api: ClientApi, body: bytes) -> ChatRequest | InvalidRequest:
     try:
-        return parse(body, default_model=Settings.default_model)
+        return api.parse(body, default_model=Settings.default_model)
     except InvalidRequest as error:
         return error
 
 
-def assert_a_request_or_a_refusal(body: bytes) -> None:
-    request = outcome(body)
+def assert_a_request_or_a_refusal(api: ClientApi, body: bytes) -> None:
+    request = outcome(api, body)
     if isinstance(request, InvalidRequest):
         assert request.status == 400
         assert len(json.dumps(request.body())) < 2000
         return
-    fold(request.messages).encode()
+    for messages in (request.messages, *request.further):
+        fold(messages).encode()
     for upstream in UPSTREAMS:
         try:
             _, headers, sent = upstream.build(request)
@@ -110,25 +129,33 @@ def assert_a_request_or_a_refusal(body: bytes) -> None:
 @quick
 @given(st.data())
 def test_a_request_with_wrong_values_is_a_request_or_refused(data: st.DataObject) -> None:
-    body = json.dumps(data.draw(st.sampled_from(REQUESTS))).encode()
+    api, request = data.draw(ASKED)
+    body = json.dumps(request).encode()
     for _ in range(data.draw(st.integers(1, 3))):
         body = data.draw(changed(body))
-    assert_a_request_or_a_refusal(body)
+    assert_a_request_or_a_refusal(api, body)
 
 
 @quick
 @given(st.data())
 def test_a_request_with_wrong_bytes_is_a_request_or_refused(data: st.DataObject) -> None:
-    body = json.dumps(data.draw(st.sampled_from(REQUESTS)), ensure_ascii=data.draw(st.booleans())).encode()
+    api, request = data.draw(ASKED)
+    body = json.dumps(request, ensure_ascii=data.draw(st.booleans())).encode()
     cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=3))
     kinds = st.binary(max_size=3) | st.sampled_from([b"\\ud83d", b"NaN", b'"', b"}", b"\x00", b"1e999", b'"model":1,'])
-    assert_a_request_or_a_refusal(data.draw(kinds).join(in_pieces(body, cuts)))
+    assert_a_request_or_a_refusal(api, data.draw(kinds).join(in_pieces(body, cuts)))
 
 
 @quick
-@given(JSON | st.dictionaries(st.sampled_from(["messages", "model", "stream", "x"]), JSON | st.lists(JSON), max_size=4))
+@given(
+    JSON
+    | st.dictionaries(
+        st.sampled_from(["messages", "prompt", "model", "stream", "x"]), JSON | st.lists(JSON), max_size=4
+    )
+)
 def test_any_json_is_a_request_or_refused(value: Any) -> None:
-    assert_a_request_or_a_refusal(json.dumps(value).encode())
+    for api in (chat_completions, completions):
+        assert_a_request_or_a_refusal(api, json.dumps(value).encode())
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:20])

@@ -1,9 +1,11 @@
 """Bare text, as it comes."""
 
+import msgspec
 import pytest
 
 from gpt_oss_proxy.apis.plain_text import TextRenderer
 from gpt_oss_proxy.chat.events import (
+    Choice,
     Event,
     Finish,
     ReasoningDelta,
@@ -13,7 +15,10 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
+from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
 from gpt_oss_proxy.errors import UpstreamIdleTimeout
+
+REQUEST = ChatRequest("m", (Message("user", (Text("Hello!"),)),))
 
 
 @pytest.mark.parametrize(
@@ -23,13 +28,22 @@ from gpt_oss_proxy.errors import UpstreamIdleTimeout
         ([TextDelta("Grüß "), TextDelta("Gott\n")], "Grüß Gott\n".encode()),
         ([TextDelta("data: x\n\n")], b"data: x\n\n"),
         ([ReasoningDelta("Hm"), TextDelta("a"), ToolCallDelta(0, "id", "f"), Usage(1, 1), Finish("stop")], b"a"),
+        ([Choice(1), TextDelta("b"), Finish("stop", ("stop",))], b""),
+        ([Choice(0), TextDelta("a")], b"a"),
         ([Started("x"), ReasoningDelta("Hm"), TextReplaced("y"), Finish("length")], b""),
     ],
 )
 def test_only_text_is_told(events: list[Event], body: bytes) -> None:
-    assert TextRenderer().render(events) == body
+    assert TextRenderer(REQUEST).render(events) == body
 
 
 def test_a_failure_is_a_last_line_of_its_own() -> None:
     message = "The model's server fell silent in the middle of its answer. Try again."
-    assert TextRenderer().fail(UpstreamIdleTimeout()) == f"\nerror: {message}\n".encode()
+    assert TextRenderer(REQUEST).fail(UpstreamIdleTimeout()) == f"\nerror: {message}\n".encode()
+
+
+def test_an_echo_comes_first_and_thoughts_only_within_the_text() -> None:
+    request = msgspec.structs.replace(REQUEST, spelling=frozenset({"echo"}), reasoning_format="think-tags")
+    renderer = TextRenderer(request)
+    lists: list[list[Event]] = [[], [ReasoningDelta("Hm")], [TextDelta("Hi")], [Finish("stop")]]
+    assert [renderer.render(events) for events in lists] == [b"Hello!", b"<think>Hm", b"</think>Hi", b""]

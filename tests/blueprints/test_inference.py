@@ -10,10 +10,11 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
-from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
+from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
 from gpt_oss_proxy.errors import (
     GatewayError,
     InternalError,
+    InvalidRequest,
     Overloaded,
     RateLimited,
     UpstreamAuthRequired,
@@ -642,3 +643,164 @@ def test_a_retry_after_a_failure_is_asked_anew() -> None:
     client = gateway(upstream).test_client()
     assert [ask(client, {"x-stainless-retry-count": count}).status_code for count in "012"] == [502] * 3
     assert len(upstream.asked) == 3
+
+
+# Where reasoning is shown
+
+THINKING: list[Step] = [[ReasoningDelta("Hm"), *HI], END]
+
+
+@pytest.mark.parametrize(
+    ("headers", "shown"),
+    [
+        ({}, {"content": "Hi", "reasoning": "Hm"}),
+        ({"x-reasoning-format": ""}, {"content": "Hi", "reasoning": "Hm"}),
+        ({"x-reasoning-format": "hidden"}, {"content": "Hi"}),
+        ({"X-Reasoning-Format": "Think-Tags"}, {"content": "<think>Hm</think>Hi"}),
+        ({"x-reasoning-format": "BOTH"}, {"content": "Hi", "reasoning": "Hm", "reasoning_content": "Hm"}),
+    ],
+)
+def test_the_header_says_where_reasoning_is_shown_before_the_setting(
+    headers: dict[str, str], shown: dict[str, str]
+) -> None:
+    asking = client(*THINKING, reasoning_fields="reasoning")
+    message = json.loads(ask(asking, headers).data)["choices"][0]["message"]
+    assert {name: message[name] for name in message if name not in ("role", "refusal", "annotations")} == shown
+    told: dict[str, str] = {}
+    for delta in deltas(ask(asking, headers, stream=True).data)[:-2]:
+        for name, text in delta.items():
+            told[name] = told.get(name, "") + text
+    assert told == {"role": "assistant", **shown}
+
+
+@pytest.mark.parametrize("value", ["none", "reasoning,hidden", "think", "bóth"])
+def test_an_unknown_format_of_reasoning_is_refused(value: str) -> None:
+    response = ask(client(*THINKING), headers={"x-reasoning-format": value})
+    assert response.status_code == 400
+    assert response.json == {
+        "error": {
+            "message": "The header x-reasoning-format must be one of both, reasoning, reasoning_content, think-tags, "
+            "hidden.",
+            "type": "invalid_request_error",
+            "param": "x-reasoning-format",
+            "code": "invalid_value",
+        }
+    }
+
+
+def test_a_client_that_is_not_shown_the_thoughts_is_kept_alive_meanwhile() -> None:
+    thoughts: list[Step] = [step for _ in range(10) for step in ([ReasoningDelta("Hm")], 0.01)]
+    response = ask(client(HI, *thoughts, END, keepalive_seconds=0.05), {"x-reasoning-format": "hidden"}, stream=True)
+    told = deltas(response.data)
+    assert told == [ROLE, {"content": "Hi"}, *[{}] * (len(told) - 4), "stop", "[DONE]"]
+    assert 1 <= len(told) - 4 <= 4
+
+
+def test_an_answer_that_is_shared_is_shown_to_each_as_he_wants_it() -> None:
+    upstream = Scripted(*THINKING)
+    asking = gateway(upstream).test_client()
+    bodies = [
+        json.loads(ask(asking, {"Idempotency-Key": "k", "x-reasoning-format": where}).data)["choices"][0]["message"]
+        for where in ("hidden", "think-tags")
+    ]
+    assert [body["content"] for body in bodies] == ["Hi", "<think>Hm</think>Hi"]
+    assert len(upstream.asked) == 1
+
+
+# Legacy completions
+
+
+def complete(client: FlaskClient, headers: dict[str, str] | None = None, **fields: Any) -> TestResponse:
+    return client.post("/v1/completions", data=json.dumps({"prompt": "Say hi.", **fields}), headers=headers)
+
+
+def test_a_prompt_is_completed() -> None:
+    response = complete(client(*THINKING), temperature=0)
+    assert (response.status_code, response.content_type) == (200, "application/json")
+    assert response.headers["x-ignored-params"] == "temperature"
+    body = response.json
+    assert body is not None
+    assert re.fullmatch(r"cmpl-[0-9a-f]{32}", body.pop("id"))
+    assert isinstance(body.pop("created"), int)
+    assert body == {
+        "object": "text_completion",
+        "model": "model-1",
+        "choices": [{"index": 0, "text": "Hi", "logprobs": None, "finish_reason": "stop"}],
+        "usage": {
+            "prompt_tokens": 7 + 4 + 3,
+            "completion_tokens": 4,
+            "total_tokens": 18,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 2},
+        },
+    }
+
+
+def test_a_completion_is_streamed() -> None:
+    response = complete(client([ReasoningDelta("Hm")], 0.05, HI, END, keepalive_seconds=0.02), stream=True, echo=True)
+    assert response.content_type == "text/event-stream; charset=utf-8"
+    *told, done = chunks(response.data)
+    assert done == "[DONE]"
+    assert {chunk["object"] for chunk in told} == {"text_completion"}
+    texts = [chunk["choices"][0]["text"] for chunk in told]
+    assert [text for text in texts if text] == ["Say hi.", "Hi"]
+    assert (texts[0], told[-1]["choices"][0]["finish_reason"]) == ("Say hi.", "stop")
+
+
+def test_a_completion_that_fails_in_the_middle_says_so() -> None:
+    told = chunks(complete(client(HI, UpstreamIncomplete()), stream=True).data)
+    assert told[1:] == [UpstreamIncomplete().body(), "[DONE]"]
+
+
+def test_a_completion_is_bare_text_for_those_who_ask_for_it() -> None:
+    response = complete(client(*THINKING), {"Accept": "text/plain"}, stream=True, echo=True)
+    assert (response.content_type, response.data) == ("text/plain; charset=utf-8", b"Say hi.Hi")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({"prompt": [1]}, "invalid_type"), ({"suffix": "a"}, "unsupported_parameter"), ({"stop": "a"}, None)],
+)
+def test_a_completion_that_cannot_be_given_is_refused_and_asks_nobody(
+    fields: dict[str, Any], expected: str | None
+) -> None:
+    upstream = Scripted(HI, END, honours=frozenset({"stop"}))
+    response = complete(gateway(upstream).test_client(), **fields)
+    assert (response.status_code, len(upstream.asked)) == ((400, 0) if expected else (200, 1))
+    if expected:
+        assert code(response) == expected
+
+
+def test_older_functions_are_answered_with_a_function_call() -> None:
+    call: list[Event] = [ToolCallDelta(0, "call_1", "f"), ToolCallDelta(0, arguments="{}"), Finish("tool_calls")]
+    upstream = Scripted(call, honours=None)
+    asking = gateway(upstream).test_client()
+    choice = json.loads(ask(asking, functions=[{"name": "f"}]).data)["choices"][0]
+    assert (choice["message"]["function_call"], choice["finish_reason"]) == (
+        {"name": "f", "arguments": "{}"},
+        "function_call",
+    )
+    assert upstream.asked[0].options == {
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "parallel_tool_calls": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("blamed", "param"),
+    [
+        ("tools", "functions"),
+        ("tools[1]", "functions[1]"),
+        ("tools[1].function.parameters.tools", "functions[1].parameters.tools"),
+        ("tool_choice", "function_call"),
+        ("tool_choice.function.name", "function_call.name"),
+        ("messages[0].tools", "messages[0].tools"),
+        (None, None),
+    ],
+)
+def test_an_error_names_what_the_client_sent_and_not_what_became_of_it(blamed: str | None, param: str | None) -> None:
+    for fields, expected in (({"functions": [{"name": "f"}]}, param), ({}, blamed)):
+        upstream = Scripted(InvalidRequest("No.", param=blamed), honours=None)
+        response = ask(gateway(upstream).test_client(), **fields)
+        assert response.status_code == 400
+        assert json.loads(response.data)["error"]["param"] == expected

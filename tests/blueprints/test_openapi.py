@@ -1,6 +1,7 @@
 """GET /openapi.json tells of every path, and of every answer."""
 
 import hashlib
+import json
 import re
 from typing import Any
 
@@ -74,6 +75,24 @@ def test_a_demonstration_is_described() -> None:
 @pytest.mark.parametrize("accept", ["application/json", "text/plain"])
 def test_answers_and_refusals_are_described(fields: dict[str, Any], accept: str) -> None:
     assert_described(ask(client(ANSWER), {"Accept": accept}, **fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"stream": True, "echo": True},
+        {"stream": True, "stream_options": {"include_usage": True}},
+        {"model": "unknown"},
+        {"prompt": [1]},
+        {"suffix": "END"},
+    ],
+)
+@pytest.mark.parametrize("accept", ["application/json", "text/plain"])
+@pytest.mark.parametrize("path", ["/v1/completions", "/completions"])
+def test_completions_are_described(fields: dict[str, Any], accept: str, path: str) -> None:
+    body = json.dumps({"prompt": "a", **fields})
+    assert_described(client(ANSWER).post(path, data=body, headers={"Accept": accept}))
 
 
 def test_a_failure_within_a_stream_is_described() -> None:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpt_oss_proxy.chat.collect import Completion, collect
+from gpt_oss_proxy.chat.collect import Completion, CompletionChoice, collect
 from gpt_oss_proxy.chat.events import (
+    Choice,
     Event,
     Finish,
     ReasoningDelta,
@@ -28,12 +29,12 @@ def test_everything_finds_its_place() -> None:
         [Usage(3, 5, reasoning_tokens=2, cached_tokens=1), Finish("length")],
     ]
     usage = Usage(3, 5, reasoning_tokens=2, cached_tokens=1)
-    assert collect(lists) == Completion("Good morning!", "Hmm.", (), usage, "length")
+    assert collect(lists) == Completion((CompletionChoice("Good morning!", "Hmm.", (), "length"),), usage)
 
 
 def test_text_that_was_replaced_is_forgotten() -> None:
     lists: list[list[Event]] = [[TextDelta("wrong"), TextReplaced("ri"), TextDelta("ght")], [Finish("stop")]]
-    assert collect(lists).text == "right"
+    assert collect(lists).choices[0].text == "right"
 
 
 def test_tool_calls_are_joined_by_index_and_come_in_its_order() -> None:
@@ -43,7 +44,22 @@ def test_tool_calls_are_joined_by_index_and_come_in_its_order() -> None:
         [ToolCallDelta(0, "call_a", "first"), Finish("tool_calls")],
     ]
     calls = (ToolCall("call_a", "first", '{"a":1}'), ToolCall("call_b", "second", "{}"))
-    assert collect(lists) == Completion("", "", calls, Usage(0, 0), "tool_calls")
+    assert collect(lists) == Completion((CompletionChoice("", "", calls, "tool_calls"),), Usage(0, 0))
+
+
+def test_several_choices_are_kept_apart() -> None:
+    lists: list[list[Event]] = [
+        [Started("x"), Choice(1), TextDelta("b")],
+        [Choice(0), TextDelta("a"), ReasoningDelta("hm")],
+        [Choice(1), TextReplaced("B"), ToolCallDelta(0, "c", "f", "{}")],
+        [Usage(1, 2), Finish("stop", ("tool_calls", "length"))],
+    ]
+    choices = (
+        CompletionChoice("a", "hm", (), "stop"),
+        CompletionChoice("B", "", (ToolCall("c", "f", "{}"),), "tool_calls"),
+        CompletionChoice("", "", (), "length"),
+    )
+    assert collect(lists) == Completion(choices, Usage(1, 2))
 
 
 def test_the_last_usage_counts() -> None:

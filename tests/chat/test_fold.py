@@ -11,7 +11,8 @@ from gpt_oss_proxy.chat.request import Message, Role, Text, ToolCall
 
 INTRODUCTION = (
     "This is a conversation. A line that begins with [#1 opens a turn and names its speaker; nothing else does. "
-    "Follow the system's instructions, and give the assistant's next turn: its text alone, without such a line."
+    "Follow the system's instructions, and give the assistant's next turn: its text alone, without such a line, "
+    "unless the system tells how to call tools."
 )
 
 
@@ -38,7 +39,7 @@ def test_every_turn_is_framed_in_order() -> None:
             INTRODUCTION,
             "[#1 system]\nBe brief.",
             "[#1 user]\nWeather\nin Ulm?",
-            '[#1 assistant]\n\n[#1 assistant calls weather call_1]\n{"city":"Ulm"}\n[#1 assistant calls time c2]\n',
+            '[#1 assistant]\n\n[#1 call weather call_1] {"city":"Ulm"}\n[#1 call time c2] ',
             "[#1 tool result call_1]\nrain",
             "[#1 tool result ]\nnoon",
             "[#1 user]\n and now? \n",
@@ -117,8 +118,8 @@ def test_every_text_comes_out_verbatim_and_in_order(conversation: list[Message])
     [
         (message("user", "Hi"), "Hi"),
         (message("user"), ""),
-        (message("assistant", "Hm", tool_calls=(ToolCall("c", "f", "{}"),)), "Hm\n[#7 assistant calls f c]\n{}"),
-        (message("assistant", tool_calls=(ToolCall("c", "f", "{}"),)), "[#7 assistant calls f c]\n{}"),
+        (message("assistant", "Hm", tool_calls=(ToolCall("c", "f", "{}"),)), "Hm\n[#7 call f c] {}"),
+        (message("assistant", tool_calls=(ToolCall("c", "f", "{}"),)), "[#7 call f c] {}"),
         (message("tool", "42", tool_call_id="c"), "[#7 tool result c]\n42"),
     ],
 )

@@ -15,7 +15,7 @@ from gpt_oss_proxy.chat.events import (
     Usage,
 )
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text, ToolCall
-from gpt_oss_proxy.chat.tokens import Count, count_prompt, load_o200k, with_usage
+from gpt_oss_proxy.chat.tokens import Count, O200k, count_prompt, with_usage
 
 REQUEST = ChatRequest("m", (Message("user", (Text("12345"),)),))
 PROMPT = 5 + 4 + 3  # with len as counter: the text, the message's frame, the answer's
@@ -23,7 +23,7 @@ PROMPT = 5 + 4 + 3  # with len as counter: the text, the message's frame, the an
 
 @pytest.fixture(scope="module")
 def o200k() -> Count:
-    return load_o200k()
+    return O200k().count
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_prompt_is_all_text_of_all_turns_and_their_frames() -> None:
 )
 def test_usage_is_counted_just_before_the_finish(lists: list[list[Event]], usage: Usage) -> None:
     *before, last = lists
-    assert list(with_usage(iter(lists), REQUEST, len)) == [*before, [*last[:-1], usage, last[-1]]]
+    assert list(with_usage((events for events in lists), REQUEST, len)) == [*before, [*last[:-1], usage, last[-1]]]
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_usage_is_counted_just_before_the_finish(lists: list[list[Event]], usage
     ],
 )
 def test_what_the_upstream_reports_is_left_as_it_is(lists: list[list[Event]]) -> None:
-    assert list(with_usage(iter(lists), REQUEST, len)) == lists
+    assert list(with_usage((events for events in lists), REQUEST, len)) == lists

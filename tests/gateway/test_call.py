@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gpt_oss_proxy.chat.emulate import Emulation
 from gpt_oss_proxy.chat.events import Event, Finish, Started, TextDelta
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import (
@@ -26,9 +27,9 @@ from gpt_oss_proxy.errors import (
     UpstreamUnreachable,
 )
 from gpt_oss_proxy.gateway import call as module
-from gpt_oss_proxy.gateway.call import Call, Candidate
+from gpt_oss_proxy.gateway.call import Call, Task
 from gpt_oss_proxy.gateway.guard import Guard
-from tests.doubles import Scripted, Step, guard, record
+from tests.doubles import Characters, Scripted, Step, guard, record
 
 A: list[Event] = [TextDelta("a")]
 END: list[Event] = [Finish("stop")]
@@ -60,12 +61,13 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 def call_of(*upstreams: Scripted | Guard, retries: int = 2, seconds: float = 60.0, may_retry: bool = True) -> Call:
     guards = [door if isinstance(door, Guard) else guard(door) for door in upstreams]
     return Call(
-        ChatRequest("model-1", ()),
-        [Candidate(door, f"model-{number}") for number, door in enumerate(guards, 1)],
+        [Task(door, Emulation(ChatRequest(f"model-{number}", ()))) for number, door in enumerate(guards, 1)],
         record(),
+        Characters(),
         retries=retries,
         seconds=seconds,
         may_retry=lambda: may_retry,
+        counts=False,
     )
 
 
@@ -156,13 +158,16 @@ def test_all_are_asked_before_anybody_waits_and_the_first_one_s_error_is_told(pa
 @pytest.mark.parametrize(
     ("says", "waited"),
     [("1", 1.0), ("2", 2.0), ("0", 0.1), (email.utils.formatdate(time.time() - 60, usegmt=True), 0.1)],
+    ids=["1", "2", "0", "date"],
 )
 def test_a_short_retry_after_is_waited_for(says: str, waited: float, pauses: list[float]) -> None:
     assert told(call_of(Turns([RateLimited(retry_after=says)], [END]))) == [END]
     assert waited <= pauses[0] <= max(waited, 0.2)
 
 
-@pytest.mark.parametrize("says", ["3", "3600", email.utils.formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize(
+    "says", ["3", "3600", email.utils.formatdate(time.time() + 3600, usegmt=True)], ids=["3", "3600", "date"]
+)
 def test_a_long_retry_after_is_passed_on_at_once(says: str, pauses: list[float]) -> None:
     found = failure(call_of(upstream := Scripted(RateLimited(retry_after=says))))
     assert (found.retry_after, found.should_retry, len(upstream.asked), pauses) == (says, None, 1, [])

@@ -7,7 +7,7 @@ from typing import Any
 import gevent
 import pytest
 
-from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
+from gpt_oss_proxy.chat.events import Choice, Event, Finish, ReasoningDelta, Started, TextDelta, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text, ToolCall
 from gpt_oss_proxy.errors import (
     CircuitOpen,
@@ -25,12 +25,12 @@ from gpt_oss_proxy.gateway import dispatch as module
 from gpt_oss_proxy.gateway.board import Board
 from gpt_oss_proxy.gateway.call import Candidate
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
-from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher, admit
+from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher, without_effect
 from gpt_oss_proxy.gateway.peers import Peers
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
-from tests.doubles import Scripted, Step, guard, record
+from tests.doubles import Characters, Scripted, Step, guard, record
 
 LONG = 20.0
 A: list[Event] = [TextDelta("a")]
@@ -41,7 +41,12 @@ COUNTED = [Usage(2 + 4 + 3, 1), *END]
 def dispatcher(*upstreams: Scripted, idle: float = LONG, keepalive: float = LONG) -> Dispatcher:
     router = Router([guard(upstream) for upstream in upstreams], {})
     return Dispatcher(
-        router, TimeLimits(idle, LONG, keepalive), len, places=Places(Board(), 100), peers=Peers(None), retries=0
+        router,
+        TimeLimits(idle, LONG, keepalive),
+        Characters(),
+        places=Places(Board(), 100),
+        peers=Peers(None),
+        retries=0,
     )
 
 
@@ -55,6 +60,10 @@ def dispatch(gate: Dispatcher, request: ChatRequest, client: socket.socket | Non
 
 def answer(*script: Step, client: socket.socket | None = None, **fields: Any) -> Answer:
     return dispatch(dispatcher(Scripted(*script)), asking(**fields), client)
+
+
+def text_of(found: Answer) -> str:
+    return "".join(event.text for events in found for event in events if isinstance(event, TextDelta))
 
 
 def settle() -> None:
@@ -237,7 +246,7 @@ def test_an_unknown_model_asks_nobody() -> None:
 
 
 def admitted(*, honours: frozenset[str] | None = frozenset(), effort: str | None = None, **options: object) -> Any:
-    return admit(asking(reasoning_effort=effort, options=options), Scripted(honours=honours))
+    return without_effect(asking(reasoning_effort=effort, options=options), Scripted(honours=honours))
 
 
 @pytest.mark.parametrize(
@@ -247,9 +256,9 @@ def admitted(*, honours: frozenset[str] | None = frozenset(), effort: str | None
         ({"temperature": 0, "seed": 1, "new": None}, ("temperature", "seed", "new")),
         ({"top_logprobs": 0, "user": "", "metadata": {}}, ("top_logprobs", "user", "metadata")),
         ({"store": True, "parallel_tool_calls": True}, ("store",)),
-        ({"modalities": ["text"], "logprobs": False, "n": 1, "store": False, "parallel_tool_calls": False}, ()),
-        ({"stop": [], "tools": [], "functions": [], "tool_choice": "auto", "function_call": "none"}, ()),
-        ({"response_format": {"type": "text"}, "tool_choice": "none"}, ()),
+        ({"modalities": ["text"], "logprobs": False, "store": False, "parallel_tool_calls": False}, ()),
+        ({"stop": "a", "max_tokens": 1, "max_completion_tokens": 1, "tools": [{}], "tool_choice": "required"}, ()),
+        ({"response_format": {"type": "json_object"}}, ()),
     ],
 )
 def test_what_has_no_effect_is_named_and_what_asks_for_nothing_is_not(
@@ -260,25 +269,14 @@ def test_what_has_no_effect_is_named_and_what_asks_for_nothing_is_not(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
-        ("stop", "a"),
-        ("stop", ["a"]),
-        ("max_tokens", 1),
-        ("max_completion_tokens", 1),
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function"}),
-        ("functions", [{"name": "f"}]),
-        ("function_call", {"name": "f"}),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "text", "strict": True}),
-        ("n", 2),
-    ],
+    [("tools", [{"type": "function"}]), ("tool_choice", "required"), ("response_format", {"type": "xml"})],
 )
-def test_what_shapes_the_answer_is_not_ignored(name: str, value: object) -> None:
+def test_what_cannot_be_done_is_refused_and_nobody_is_asked(name: str, value: object) -> None:
+    upstream = Scripted(A, END)
     with pytest.raises(InvalidRequest) as raised:
-        admitted(**{"temperature": 0, name: value})
-    assert (raised.value.code, raised.value.param) == ("unsupported_parameter", name)
+        dispatch(dispatcher(upstream), asking(options={name: value}), None)
+    assert str(raised.value.param).startswith(name)
+    assert upstream.asked == []
 
 
 def test_what_the_upstream_honours_is_neither_refused_nor_named() -> None:
@@ -287,9 +285,39 @@ def test_what_the_upstream_honours_is_neither_refused_nor_named() -> None:
     assert admitted(honours=None, effort="low", stop="a", max_tokens=3, seed=1) == ()
 
 
-def test_several_choices_are_refused_whatever_the_upstream_honours() -> None:
-    with pytest.raises(InvalidRequest):
-        admitted(honours=None, n=2)
+def test_what_the_upstream_does_not_honour_is_done_for_it() -> None:
+    upstream = Scripted([TextDelta("abc")], END)
+    assert text_of(dispatch(dispatcher(upstream), asking(options={"stop": "b"}), None)) == "a"
+    upstream = Scripted([TextDelta("abc")], END, honours=None)
+    assert text_of(dispatch(dispatcher(upstream), asking(options={"stop": "b"}), None)) == "abc"
+
+
+def test_several_choices_are_several_calls() -> None:
+    upstream = Scripted([Started("x"), *A], END)
+    found = list(dispatch(dispatcher(upstream), asking(n=3), None))
+    assert sorted(event.index for events in found for event in events if isinstance(event, Choice)) == [0, 1, 2]
+    one = COUNTED[0]
+    assert isinstance(one, Usage)
+    assert found[-1] == [Usage(3 * one.prompt_tokens, 3), Finish("stop", ("stop", "stop"))]
+    assert len(upstream.asked) == 3
+
+
+@pytest.mark.parametrize("script", [UpstreamUnreachable(), LONG])
+def test_a_request_with_many_choices_counts_once_for_the_circuit(script: Step) -> None:
+    gate = gate_of(Scripted(script), failures=2, retries=0, idle=0.3 if script == LONG else LONG)
+    further = tuple((Message("user", (Text("Ho"),)),) for _ in range(4))
+    for error in (UpstreamUnreachable, UpstreamUnreachable, CircuitOpen):
+        expected = UpstreamFirstEventTimeout if script == LONG and error is UpstreamUnreachable else error
+        with pytest.raises(expected):
+            dispatch(gate, asking(n=8, further=further), None)
+
+
+def test_further_prompts_are_asked_each() -> None:
+    upstream = Scripted(A, END)
+    further = ((Message("user", (Text("Ho"),)),),)
+    found = list(dispatch(dispatcher(upstream), asking(n=2, further=further, stream=True), None))
+    assert found[-1] == [Finish("stop", ("stop", "stop", "stop"))]
+    assert [request.messages[0].text for request in upstream.asked] == ["Hi", "Hi", "Ho", "Ho"]
 
 
 def test_an_effort_without_effect_is_named() -> None:
@@ -302,7 +330,7 @@ def test_further_fields_of_messages_are_named_once() -> None:
         Message("assistant", (Text("b"),), extra={"name": "Bot"}),
     )
     request = ChatRequest("model-1", turns, options={"seed": 1})
-    assert admit(request, Scripted()) == ("seed", "messages.name", "messages.weight")
+    assert without_effect(request, Scripted()) == ("seed", "messages.name", "messages.weight")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -325,7 +353,7 @@ def test_further_fields_inside_messages_are_named_as_ignored() -> None:
         (ToolCall("c1", "f", "{}", {"cache": 1}),),
         extra={"name": "ada"},
     )
-    ignored = admit(ChatRequest("model-1", (message, message)), Scripted())
+    ignored = without_effect(ChatRequest("model-1", (message, message)), Scripted())
     assert ignored == ("messages.content.cache_control", "messages.name", "messages.tool_calls.cache")
 
 
@@ -337,7 +365,12 @@ def gate_of(*upstreams: Scripted, failures: int = 0, retries: int = 2, idle: flo
     first, *others = (guard(upstream, failures=failures) for upstream in upstreams)
     router = Router([first], {"model-1": [Candidate(other, "model-2") for other in others]})
     return Dispatcher(
-        router, TimeLimits(idle, LONG, LONG), len, places=Places(Board(), 100), peers=Peers(None), retries=retries
+        router,
+        TimeLimits(idle, LONG, LONG),
+        Characters(),
+        places=Places(Board(), 100),
+        peers=Peers(None),
+        retries=retries,
     )
 
 
@@ -357,12 +390,13 @@ def test_the_fields_without_effect_are_those_of_the_upstream_that_answers() -> N
 
 
 def test_an_upstream_that_cannot_do_what_is_asked_is_no_way_out() -> None:
-    first = Scripted(UpstreamUnreachable(), honours=frozenset({"stop"}))
+    first, second = Scripted(UpstreamUnreachable(), honours=None), Scripted(A, END)
+    custom = {"tools": [{"type": "custom", "custom": {"name": "x"}}]}
     with pytest.raises(UpstreamUnreachable):
-        dispatch(gate_of(first, second := Scripted(A, END), retries=0), asking(options={"stop": "x"}), None)
+        dispatch(gate_of(first, second, retries=0), asking(options=custom), None)
     assert second.asked == []
     with pytest.raises(InvalidRequest):
-        dispatch(gate_of(second, first), asking(options={"stop": "x"}), None)
+        dispatch(gate_of(second, first), asking(options=custom), None)
 
 
 def test_silence_opens_the_circuit_and_then_nobody_waits() -> None:
@@ -450,7 +484,7 @@ def test_a_call_whose_client_reads_nothing_ends_with_the_total_time() -> None:
     gate = Dispatcher(
         Router([guard(upstream)], {}),
         TimeLimits(LONG, 0.05, LONG),
-        len,
+        Characters(),
         places=Places(Board(), 1),
         peers=Peers(None),
         retries=0,

@@ -54,6 +54,13 @@ def test_what_comes_after_finish_is_not_told() -> None:
     assert told(A, END, RateLimited()) == [A, END]
 
 
+def test_a_call_that_goes_on_after_finish_is_ended() -> None:
+    upstream = Scripted(A, END, *[A] * 100, LONG)
+    assert heard(relay_of(upstream)) == [A, END]
+    settle()
+    assert (upstream.ended, upstream.delivered) == (1, 3)
+
+
 def test_a_failure_comes_after_what_was_said_before_it() -> None:
     assert told(RateLimited()) == ["RateLimited"]
     assert told(A, B, UpstreamIncomplete()) == [A, B, "UpstreamIncomplete"]

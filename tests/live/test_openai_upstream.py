@@ -83,9 +83,10 @@ def test_the_conversation_arrives_whole_through_both(near: str) -> None:
 
 
 def test_fields_pass_the_near_gateway_and_the_far_one_judges_them(near: str) -> None:
-    error = error_of(chat(near, "GPT-4o", "hi", stop="END"))
+    error = error_of(chat(near, "GPT-4o", "hi", response_format={"type": "xml"}))
     assert (error["status"], error["type"], error["code"]) == (400, "upstream_error", "upstream_rejected")
-    assert "stop" in error["message"]
+    assert "json_object or json_schema" in error["message"]
+    assert text_of(chat(near, "GPT-4o", "one END two", stop="END")) == "one "
     response = chat(near, "GPT-4o", "hi", temperature=0.5)
     assert (text_of(response), "x-ignored-params" in response.headers) == ("hi", False)
 

@@ -155,16 +155,9 @@ def test_an_upstreams_status_becomes_ours(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function", "function": {"name": "f", "parameters": {}}}]),
-        ("tool_choice", "required"),
-        ("stop", "END"),
-        ("stop", ["a", "b"]),
-        ("max_tokens", 5),
-        ("max_completion_tokens", 5),
-        ("n", 2),
-        ("response_format", {"type": "json_object"}),
-        ("functions", [{"name": "f"}]),
         ("logprobs", True),
+        ("top_logprobs", 3),
+        ("audio", {"voice": "ash"}),
         ("modalities", ["text", "audio"]),
     ],
 )

@@ -275,7 +275,7 @@ def test_a_worker_that_is_killed_takes_nobody_elses_stream_with_it(
     killed, left = gateway.workers()
     doomed = {link.there for link in proc.links(killed)}
     os.kill(killed, signal.SIGKILL)
-    wait_for("a new worker", lambda: len(set(gateway.workers()) - {killed}) == 2, seconds=20)
+    wait_for("a new worker", lambda: len(set(gateway.workers()) - {killed}) == 2, seconds=60)
     assert left in gateway.workers()
     assert clients.asking()
     upstream.release()

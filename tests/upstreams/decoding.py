@@ -32,7 +32,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 def decode(decoder: Decoder, body: bytes, size: int = 1_000_000, *, cut: bool = False) -> Outcome:
     """Feed `body` in pieces of `size` bytes, as Upstream.stream does. `cut`: the connection breaks after it."""
     events, error = run(decoder, body, size, cut=cut)
-    completion = collect([events])
+    completion = collect([events]).choices[0]
     return Outcome(
         reference="".join(event.reference for event in events if isinstance(event, Started)),
         text=completion.text,

@@ -12,6 +12,7 @@ import pytest
 from gpt_oss_proxy.app import create_app
 from gpt_oss_proxy.settings import Settings
 from gpt_oss_proxy.upstreams.transport import Transport
+from tests.doubles import Characters
 from tests.upstreams.example_upstream import Lines
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,9 @@ def url() -> Iterator[str]:
 
 
 def ask(url: str, text: str) -> tuple[int, object]:
-    app = create_app(Settings(), upstreams=[Lines(Transport(connect_timeout_seconds=5), url=url)], count=len)
+    app = create_app(
+        Settings(), upstreams=[Lines(Transport(connect_timeout_seconds=5), url=url)], vocabulary=Characters()
+    )
     body = {"model": "lines-1", "messages": [{"role": "user", "content": text}]}
     answer = app.test_client().post("/v1/chat/completions", data=json.dumps(body))
     return answer.status_code, answer.json

@@ -1,18 +1,17 @@
-"""A chat completions request → ChatRequest. Every field is checked for its type; null is as good as absent."""
+"""A chat completions request → ChatRequest. Every field is checked for its type; null is as good as absent.
+
+The older `functions` become tools here, so that nobody else needs to know them.
+"""
 
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from gpt_oss_proxy.apis.fields import Asked, Options, chat_request, options_of
 from gpt_oss_proxy.apis.image_url import check_image_url
 from gpt_oss_proxy.apis.json_body import convert, parse_object
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Opaque, Part, Role, Text, ToolCall
 from gpt_oss_proxy.errors import InvalidRequest
-
-Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
-Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
 class _Refusal(msgspec.Struct, tag_field="type", tag="refusal"):
@@ -59,43 +58,28 @@ class _Message(msgspec.Struct):
     name: str | None = None
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class _Body(msgspec.Struct):
+class _Body(Asked, kw_only=True):
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1, max_length=10_000)]
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    reasoning_effort: Effort | None = None
 
 
-class _Options(msgspec.Struct):
-    """The types of the fields that pass through as they are."""
+class _OfferedFunction(msgspec.Struct):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
 
-    stop: str | Annotated[list[str], msgspec.Meta(max_length=4)] | None = None
-    max_tokens: Positive | None = None
-    max_completion_tokens: Positive | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=8)] | None = None
+
+class _ChosenFunction(msgspec.Struct):
+    name: str
+
+
+class _Options(Options, kw_only=True):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    functions: list[dict[str, Any]] | None = None
-    function_call: str | dict[str, Any] | None = None
-    response_format: dict[str, Any] | None = None
-    temperature: Temperature | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    seed: int | None = None
-    logit_bias: dict[str, Annotated[float, msgspec.Meta(ge=-100, le=100)]] | None = None
+    functions: list[_OfferedFunction] | None = None
+    function_call: Literal["none", "auto"] | _ChosenFunction | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
-    user: str | None = None
-    metadata: dict[str, Any] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
     modalities: list[str] | None = None
     audio: dict[str, Any] | None = None
 
@@ -106,22 +90,46 @@ REQUEST = (_Body, _Options)  # the types of all known fields, for whoever descri
 def parse(body: bytes, *, default_model: str) -> ChatRequest:
     """Return what the body asks for. Raises InvalidRequest with `param` set to the path of the fault."""
     value = parse_object(body)
-    typed = convert(value, _Body)
+    asked = convert(value, _Body)
     convert(value, _Options)
-    options = {name: item for name, item in value.items() if item is not None and name not in _Body.__struct_fields__}
+    options = options_of(value, asked)
     _refuse_what_cannot_be_given(options)
-    stream = bool(typed.stream)
-    return ChatRequest(
-        model=typed.model or default_model,
-        messages=tuple(
-            _message(message, raw, index)
-            for index, (message, raw) in enumerate(zip(typed.messages, value["messages"], strict=True))
-        ),
-        stream=stream,
-        include_usage=stream and bool(typed.stream_options and typed.stream_options.include_usage),
-        reasoning_effort=typed.reasoning_effort,
-        options=options,
+    messages = tuple(
+        _message(message, raw, index)
+        for index, (message, raw) in enumerate(zip(asked.messages, value["messages"], strict=True))
     )
+    spelling = _with_tools(options)
+    return chat_request(asked, messages, options, default_model=default_model, spelling=spelling)
+
+
+def _with_tools(options: dict[str, Any]) -> frozenset[str]:
+    """Spell older functions as tools, and return how the answer must spell its call."""
+    functions, chosen = options.pop("functions", None), options.pop("function_call", None)
+    if not functions and not chosen:
+        return frozenset()
+    _refuse_two_spellings("functions" if functions else "function_call", options)
+    named = chosen["name"] if isinstance(chosen, dict) else None
+    if named is not None and named not in [function["name"] for function in functions or ()]:
+        raise InvalidRequest(
+            "function_call.name: `functions` has none of that name.", code="invalid_value", param="function_call.name"
+        )
+    if not functions:
+        return frozenset()
+    options["tools"] = [{"type": "function", "function": function} for function in functions]
+    options["parallel_tool_calls"] = False  # the older spelling has room for one call
+    if chosen:
+        options["tool_choice"] = chosen if named is None else {"type": "function", "function": {"name": named}}
+    return frozenset({"function_call"})
+
+
+def _refuse_two_spellings(older: str, options: dict[str, Any]) -> None:
+    for newer in ("tools", "tool_choice"):
+        if options.get(newer):
+            raise InvalidRequest(
+                f"{older} is the older spelling of what {newer} says. Send one of the two.",
+                code="unsupported_parameter",
+                param=older,
+            )
 
 
 def _refuse_what_cannot_be_given(options: dict[str, Any]) -> None:

@@ -1,127 +1,110 @@
 """Completion and events → OpenAI's chat.completion and chat.completion.chunk.
 
-Of a chunk only its delta changes within a stream, so what stands before and after it is rendered once.
+A client that asked with `functions` is answered with `function_call`, the older spelling of a single tool call.
 """
 
 from typing import Any
 
 import msgspec
 
-from gpt_oss_proxy import sse
-from gpt_oss_proxy.apis.base import Stamp, render_error
-from gpt_oss_proxy.chat.collect import Completion
-from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
-from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.errors import GatewayError
+from gpt_oss_proxy.apis.base import Stamp
+from gpt_oss_proxy.apis.choices import ChunkStream, render_whole
+from gpt_oss_proxy.apis.reasoning import FIELDS, placed
+from gpt_oss_proxy.chat.collect import Completion, CompletionChoice
+from gpt_oss_proxy.chat.events import FinishReason, ToolCallDelta
+from gpt_oss_proxy.chat.request import ChatRequest, ToolCall
 
 _json = msgspec.json.encode
 
 
-def render(completion: Completion, stamp: Stamp) -> bytes:
+def render(completion: Completion, stamp: Stamp, request: ChatRequest) -> bytes:
     """Return the body of a chat.completion."""
-    message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None, "annotations": []}
-    if completion.reasoning:
-        # Some clients read the one name, some the other.
-        message["reasoning"] = message["reasoning_content"] = completion.reasoning
-    if completion.tool_calls:
-        message["content"] = completion.text or None
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in completion.tool_calls
-        ]
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": completion.finish_reason}
-    return _json(
+    choices = [
         {
-            "id": stamp.id,
-            "object": "chat.completion",
-            "created": stamp.created,
-            "model": stamp.model,
-            "choices": [choice],
-            "usage": _usage(completion.usage),
+            "index": index,
+            "message": _message(placed(choice, request.reasoning_format), request),
+            "logprobs": None,
+            "finish_reason": _reason(choice.finish_reason, request),
         }
-    )
+        for index, choice in enumerate(completion.choices)
+    ]
+    return render_whole("chat.completion", stamp, choices, completion.usage)
 
 
 def stream(stamp: Stamp, request: ChatRequest) -> "ChunkRenderer":
     """Return a renderer of chunks."""
-    return ChunkRenderer(stamp, include_usage=request.include_usage)
+    return ChunkRenderer(stamp, request)
 
 
-class ChunkRenderer:
-    """Lists of events → chunks: role first, deltas as they come, one finish, usage if asked for, [DONE]."""
+class ChunkRenderer(ChunkStream):
+    """Lists of events → chunks: for each choice the role first."""
 
-    def __init__(self, stamp: Stamp, *, include_usage: bool) -> None:
-        head = _json(
-            {"id": stamp.id, "object": "chat.completion.chunk", "created": stamp.created, "model": stamp.model}
-        )
-        self._head = b"data: " + head[:-1] + b',"choices":['
-        usage = b',"usage":null' if include_usage else b""
-        self._delta_head = self._head + b'{"index":0,"delta":'
-        self._tail = b"]" + usage + b"}\n\n"
-        self._delta_tail = b',"logprobs":null,"finish_reason":null}' + self._tail
-        self._include_usage = include_usage
-        self._begun = False
-        self._usage: Usage | None = None
+    KIND = "chat.completion.chunk"
+    TELL_NOTHING = b'"delta":{}'
 
-    def render(self, events: list[Event]) -> bytes:
-        """Return the chunks that tell these events, or a chunk that tells nothing, to keep the connection alive."""
-        out: list[bytes] = []
-        if not self._begun:
-            self._begun = True
-            out.append(self._chunk(b'{"role":"assistant","content":""}'))
-        elif not events:
-            out.append(self._chunk(b"{}"))
-        run: list[str] = []  # text of the same kind that came together goes out together
-        for position, event in enumerate(events):
-            match event:
-                case TextDelta() | ReasoningDelta():
-                    run.append(event.text)
-                    if position + 1 == len(events) or type(events[position + 1]) is not type(event):
-                        out.append(self._text(type(event), "".join(run)))
-                        run.clear()
-                case ToolCallDelta():
-                    out.append(self._chunk(_json({"tool_calls": [_tool_call_delta(event)]})))
-                case Usage():
-                    self._usage = event
-                case Finish():
-                    out.append(self._finish(event))
-                case _:
-                    pass  # Started is told in a header; text that was streamed cannot be taken back
-        return b"".join(out)
+    def __init__(self, stamp: Stamp, request: ChatRequest) -> None:
+        super().__init__(stamp, include_usage=request.include_usage, reasoning_format=request.reasoning_format)
+        self._request = request
+        self._older = _is_older(request)
+        self._reasoning_heads = [b'"%b":' % name.encode() for name in FIELDS[request.reasoning_format]]
 
-    def fail(self, error: GatewayError) -> bytes:
-        """Return an error event and [DONE]; there is no finish_reason, for there was no finish."""
-        return sse.encode(render_error(error)) + sse.DONE
+    def tell_opening(self, _index: int) -> bytes:
+        """Return the role."""
+        return b'"delta":{"role":"assistant","content":""}'
 
-    def _chunk(self, delta: bytes) -> bytes:
-        return self._delta_head + delta + self._delta_tail
+    def tell_text(self, text: str) -> bytes:
+        """Return new content."""
+        return b'"delta":{"content":' + _json(text) + b"}"
 
-    def _text(self, kind: type[TextDelta | ReasoningDelta], text: str) -> bytes:
+    def tell_reasoning(self, text: str) -> bytes:
+        """Return new reasoning under each name that the client may read."""
         encoded = _json(text)
-        if kind is TextDelta:
-            return self._chunk(b'{"content":' + encoded + b"}")
-        return self._chunk(b'{"reasoning":' + encoded + b',"reasoning_content":' + encoded + b"}")
+        return b'"delta":{' + b",".join([head + encoded for head in self._reasoning_heads]) + b"}"
 
-    def _finish(self, event: Finish) -> bytes:
-        choice = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": event.reason}
-        chunks = self._head + _json(choice) + self._tail
-        if self._include_usage:
-            chunks += self._head + b'],"usage":' + _json(_usage(self._usage or Usage(0, 0))) + b"}\n\n"
-        return chunks + sse.DONE
+    def tell_call(self, event: ToolCallDelta) -> bytes:
+        """Return a call's first delta with id and name, a later one with arguments alone."""
+        if self._older:
+            return b'"delta":' + _json({"function_call": _function_delta(event)}) if event.index == 0 else b""
+        return b'"delta":' + _json({"tool_calls": [_tool_call_delta(event)]})
+
+    def reason(self, reason: FinishReason) -> str:
+        """Return the reason as the request's spelling has it."""
+        return _reason(reason, self._request)
+
+
+def _is_older(request: ChatRequest) -> bool:
+    return "function_call" in request.spelling
+
+
+def _reason(reason: FinishReason, request: ChatRequest) -> str:
+    return "function_call" if reason == "tool_calls" and _is_older(request) else reason
+
+
+def _message(choice: CompletionChoice, request: ChatRequest) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []}
+    if choice.reasoning:
+        message |= dict.fromkeys(FIELDS[request.reasoning_format], choice.reasoning)
+    if choice.tool_calls:
+        message["content"] = choice.text or None
+        if _is_older(request):
+            message["function_call"] = _function(choice.tool_calls[0])
+        else:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": _function(call)} for call in choice.tool_calls
+            ]
+    return message
+
+
+def _function(call: ToolCall) -> dict[str, str]:
+    return {"name": call.name, "arguments": call.arguments}
+
+
+def _function_delta(event: ToolCallDelta) -> dict[str, str]:
+    begins = event.id or event.name
+    return {"name": event.name, "arguments": event.arguments} if begins else {"arguments": event.arguments}
 
 
 def _tool_call_delta(event: ToolCallDelta) -> dict[str, Any]:
     if event.id or event.name:
-        function = {"name": event.name, "arguments": event.arguments}
-        return {"index": event.index, "id": event.id, "type": "function", "function": function}
-    return {"index": event.index, "function": {"arguments": event.arguments}}
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
+        return {"index": event.index, "id": event.id, "type": "function", "function": _function_delta(event)}
+    return {"index": event.index, "function": _function_delta(event)}

@@ -20,7 +20,7 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 def build_body(request: ChatRequest, *, chat_id: str, image_format: ImageFormat, message_format: MessageFormat) -> Wire:
     """Return the JSON object of the request. Raises InvalidRequest for a part that is neither text nor image."""
     _refuse_opaque_parts(request.messages)
-    number = marker_number(request.messages)
+    number = request.marker or marker_number(request.messages)
     if message_format == "parts":
         messages = [_ui_message(message, number) for message in request.messages]
         return {"id": chat_id, "modelId": request.model, "messages": messages, "trigger": "submit-message"}

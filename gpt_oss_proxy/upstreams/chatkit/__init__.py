@@ -27,6 +27,7 @@ class ChatKit(Upstream):
     """`POST {base_url}/chatkit`."""
 
     name = "chatkit"
+    slips_into_harmony = True
 
     def __init__(
         self, transport: Transport, *, base_url: str, dialect: ChatKitDialect, effort_default: str, max_event_bytes: int

@@ -14,7 +14,7 @@ _EFFORTS = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "
 def build_body(request: ChatRequest, dialect: ChatKitDialect) -> dict[str, Any]:
     """Return the JSON object that creates a thread with the folded conversation. Raises InvalidRequest for an image."""
     _refuse_what_is_no_text(request.messages)
-    text = fold(request.messages)
+    text = fold(request.messages, request.marker)
     content = [{"type": "input_text", "text": text}]
     if dialect == "older":
         return {

@@ -12,7 +12,7 @@ from gpt_oss_proxy.apis.base import Stamp, render_error
 from gpt_oss_proxy.apis.chat_completions import describe, parse, render, stream
 from gpt_oss_proxy.apis.openapi import document, reference
 from gpt_oss_proxy.app import CLIENT_APIS
-from gpt_oss_proxy.chat.collect import Completion
+from gpt_oss_proxy.chat.collect import Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, ToolCall
 from gpt_oss_proxy.errors import InvalidRequest, UpstreamIncomplete
@@ -23,30 +23,34 @@ DOCUMENT = document(CLIENT_APIS, version="1")
 DESCRIBED = Described(DOCUMENT)
 STAMP = Stamp("chatcmpl-1", 1_700_000_000, "m")
 USAGE = Usage(3, 5, reasoning_tokens=2, cached_tokens=1)
+ASKED: list[dict[str, Any]] = [{}, {"spelling": frozenset({"function_call"})}, {"reasoning_format": "reasoning"}]
 TAKEN = jsonschema_rs.Draft202012Validator({**reference("ChatCompletionRequest"), "components": DOCUMENT["components"]})
 
 
 @pytest.mark.parametrize(
     "completion",
     [
-        Completion("Hi", "", (), USAGE, "stop"),
-        Completion("", "Hm", (), Usage(0, 0), "content_filter"),
-        Completion("", "", (ToolCall("c1", "f", "{}"),), USAGE, "tool_calls"),
+        Completion((CompletionChoice("Hi", "", (), "stop"), CompletionChoice("Ho", "", (), "length")), USAGE),
+        Completion((CompletionChoice("", "Hm", (), "content_filter"),), Usage(0, 0)),
+        Completion((CompletionChoice("", "", (ToolCall("c1", "f", "{}"),), "tool_calls"),), USAGE),
     ],
 )
-def test_whole_answers_are_described(completion: Completion) -> None:
-    DESCRIBED.assert_valid(json.loads(render(completion, STAMP)), reference("ChatCompletion"))
+@pytest.mark.parametrize("asked", ASKED)
+def test_whole_answers_are_described(completion: Completion, asked: dict[str, Any]) -> None:
+    request = ChatRequest("m", (), **asked)
+    DESCRIBED.assert_valid(json.loads(render(completion, STAMP, request)), reference("ChatCompletion"))
 
 
 @pytest.mark.parametrize("include_usage", [False, True])
-def test_chunks_are_described(include_usage: bool) -> None:
+@pytest.mark.parametrize("asked", ASKED)
+def test_chunks_are_described(include_usage: bool, asked: dict[str, Any]) -> None:
     events: list[Event] = [
         *(Started("up-1"), ReasoningDelta("Hm"), TextDelta("Hi"), ToolCallDelta(0, "c1", "f")),
-        *(ToolCallDelta(0, arguments="{}"), USAGE, Finish("tool_calls")),
+        *(ToolCallDelta(0, arguments="{}"), USAGE, Finish("tool_calls", ("stop",))),
     ]
-    renderer = stream(STAMP, ChatRequest("m", (), stream=True, include_usage=include_usage))
+    renderer = stream(STAMP, ChatRequest("m", (), stream=True, include_usage=include_usage, **asked))
     told = chunks(renderer.render([]) + renderer.render([]) + renderer.render(events))
-    assert len(told) == 8 + include_usage
+    assert len(told) == 10 + include_usage
     for chunk in told[:-1]:
         DESCRIBED.assert_valid(chunk, reference("ChatCompletionChunk"))
 
@@ -87,7 +91,8 @@ def refusal(body: Any) -> str | None:
     try:
         parse(json.dumps(body).encode(), default_model="m")
     except InvalidRequest as error:
-        return "rules" if error.code == "unsupported_parameter" or "message needs" in error.message else "types"
+        of_rules = error.code in ("unsupported_parameter", "invalid_value") or "message needs" in error.message
+        return "rules" if of_rules else "types"
     return None
 
 

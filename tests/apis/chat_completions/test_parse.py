@@ -159,7 +159,7 @@ WRONG: dict[str, list[Any]] = {
     "tool_choice": [1, True, []],
     "parallel_tool_calls": [1, "true"],
     "functions": ["x", {}],
-    "function_call": [1, []],
+    "function_call": [1, [], "required"],
     "response_format": ["json", [], 1],
     "temperature": [-0.1, 2.1, "hot", True, []],
     "top_p": [-0.1, 1.1, "x"],
@@ -191,6 +191,9 @@ def test_a_wrong_value_of_a_field_is_refused_with_its_name(name: str, value: obj
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
         ({"tools": [{}, 1]}, "tools[1]"),
         ({"functions": [None]}, "functions[0]"),
+        ({"functions": [{"name": 1}]}, "functions[0].name"),
+        ({"functions": [{"name": "f", "parameters": "{}"}]}, "functions[0].parameters"),
+        ({"function_call": {"name": 1}}, "function_call.name"),
         ({"logit_bias": {"1": 101}}, "logit_bias[...]"),
         ({"logit_bias": {"1": "x"}}, "logit_bias[...]"),
         ({"modalities": [1]}, "modalities[0]"),
@@ -264,6 +267,8 @@ def test_a_wrong_value_further_down_is_refused_with_its_path(fields: dict[str, A
         ),
         ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].function"),
         ({"messages": [*HELLO, {"role": "tool", "content": "a"}]}, "messages[1].tool_call_id"),
+        ({"messages": HELLO, "functions": [{}]}, "functions[0].name"),
+        ({"messages": HELLO, "function_call": {}}, "function_call.name"),
     ],
 )
 def test_what_is_missing_is_named(body: dict[str, Any], path: str) -> None:
@@ -288,7 +293,7 @@ def test_what_would_change_the_answers_shape_is_refused(name: str, value: object
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("logprobs", False), ("top_logprobs", 0), ("modalities", ["text"]), ("n", 1), ("n", 8), ("stop", "")),
+        *(("logprobs", False), ("top_logprobs", 0), ("modalities", ["text"]), ("stop", "")),
         *(("stop", []), ("temperature", 0), ("temperature", 2), ("top_p", 1), ("logit_bias", {"50256": -100})),
         *(("seed", -1), ("seed", 2**63), ("max_tokens", 1), ("max_tokens", 2**64 - 1), ("user", ""), ("metadata", {})),
         *(("tool_choice", "auto"), ("tool_choice", {"type": "function"}), ("response_format", {"type": "text"})),
@@ -336,3 +341,61 @@ def test_further_fields_of_parts_and_calls_are_kept_for_an_upstream_that_knows_t
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "cache": 1}
     found = message(role="assistant", content=None, tool_calls=[call])
     assert found.tool_calls == (ToolCall("c1", "f", "{}", {"cache": 1}),)
+
+
+@pytest.mark.parametrize("n", [1, 2, 8])
+def test_so_many_choices_are_wanted(n: int) -> None:
+    assert parsed(messages=HELLO, n=n) == ChatRequest("default", PARSED_HELLO, n=n)
+
+
+# The older spelling of tools
+
+FUNCTION = {"name": "f", "description": "Says f.", "parameters": {"type": "object"}, "strict": None}
+TOOLS = [{"type": "function", "function": FUNCTION}]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "choice"),
+    [
+        (None, {}),
+        ("none", {"tool_choice": "none"}),
+        ("auto", {"tool_choice": "auto"}),
+        ({"name": "f"}, {"tool_choice": {"type": "function", "function": {"name": "f"}}}),
+    ],
+)
+def test_functions_are_tools_of_which_one_is_called_and_answered_as_a_function(
+    chosen: object, choice: dict[str, Any]
+) -> None:
+    assert parsed(messages=HELLO, functions=[FUNCTION], function_call=chosen, parallel_tool_calls=True) == ChatRequest(
+        "default",
+        PARSED_HELLO,
+        options={"tools": TOOLS, "parallel_tool_calls": False, **choice},
+        spelling=frozenset({"function_call"}),
+    )
+
+
+@pytest.mark.parametrize(
+    "fields", [{"functions": []}, {"function_call": "none"}, {"functions": [], "function_call": "auto"}]
+)
+def test_no_functions_are_nothing(fields: dict[str, Any]) -> None:
+    assert parsed(messages=HELLO, **fields) == ChatRequest("default", PARSED_HELLO)
+    assert parsed(messages=HELLO, functions=[], tools=TOOLS).options == {"tools": TOOLS}
+    assert parsed(messages=HELLO, functions=[FUNCTION], tools=[]).options["tools"] == TOOLS
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"functions": [FUNCTION], "tools": TOOLS}, "functions"),
+        ({"functions": [FUNCTION], "tool_choice": "auto"}, "functions"),
+        ({"function_call": "none", "tools": TOOLS}, "function_call"),
+    ],
+)
+def test_two_spellings_at_once_are_refused(fields: dict[str, Any], param: str) -> None:
+    assert fault(messages=HELLO, **fields) == ("unsupported_parameter", param)
+
+
+@pytest.mark.parametrize("functions", [[FUNCTION], [], None])
+def test_a_function_that_is_not_offered_cannot_be_chosen(functions: object) -> None:
+    asked = fault(messages=HELLO, functions=functions, function_call={"name": "g"})
+    assert asked == ("invalid_value", "function_call.name")

@@ -7,8 +7,9 @@ import pytest
 
 from gpt_oss_proxy.apis.base import Stamp
 from gpt_oss_proxy.apis.chat_completions import render, stream
-from gpt_oss_proxy.chat.collect import Completion
+from gpt_oss_proxy.chat.collect import Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import (
+    Choice,
     Event,
     Finish,
     ReasoningDelta,
@@ -18,7 +19,7 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from gpt_oss_proxy.chat.request import ChatRequest, ToolCall
+from gpt_oss_proxy.chat.request import ChatRequest, ReasoningFormat, ToolCall
 from gpt_oss_proxy.errors import UpstreamIncomplete
 
 STAMP = Stamp("chatcmpl-1", 1_700_000_000, 'org/"m"')
@@ -33,13 +34,13 @@ USAGE_JSON = (
 )
 
 
-def chunk(delta: bytes, reason: bytes = b"null", usage: bytes = b"") -> bytes:
-    choice = b'{"index":0,"delta":' + delta + b',"logprobs":null,"finish_reason":' + reason + b"}"
+def chunk(delta: bytes, reason: bytes = b"null", usage: bytes = b"", index: int = 0) -> bytes:
+    choice = b'{"index":%d,"delta":' % index + delta + b',"logprobs":null,"finish_reason":' + reason + b"}"
     return HEAD + choice + b"]" + usage + b"}\n\n"
 
 
-def told(*lists: list[Event], include_usage: bool = False) -> list[bytes]:
-    renderer = stream(STAMP, ChatRequest("m", (), stream=True, include_usage=include_usage))
+def told(*lists: list[Event], **asked: Any) -> list[bytes]:
+    renderer = stream(STAMP, ChatRequest("m", (), stream=True, **asked))
     return [renderer.render(events) for events in lists]
 
 
@@ -116,12 +117,13 @@ def test_a_failure_is_one_error_event_and_done_without_a_finish(begun: bool) -> 
     )
 
 
-def whole(completion: Completion) -> Any:
-    return json.loads(render(completion, STAMP))
+def whole(*choices: CompletionChoice, **asked: Any) -> Any:
+    return json.loads(render(Completion(choices, USAGE), STAMP, ChatRequest("m", (), **asked)))
 
 
 def test_a_whole_answer_is_exactly_this() -> None:
-    assert render(Completion("Grüß", "", (), USAGE, "stop"), STAMP) == (
+    completion = Completion((CompletionChoice("Grüß", "", (), "stop"),), USAGE)
+    assert render(completion, STAMP, ChatRequest("m", ())) == (
         '{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"org/\\"m\\"","choices":[{"index":0,'
         '"message":{"role":"assistant","content":"Grüß","refusal":null,"annotations":[]},"logprobs":null,'
         '"finish_reason":"stop"}],"usage":'.encode()
@@ -131,13 +133,13 @@ def test_a_whole_answer_is_exactly_this() -> None:
 
 
 def test_reasoning_stands_under_both_names() -> None:
-    message = whole(Completion("a", "Hm", (), USAGE, "stop"))["choices"][0]["message"]
+    message = whole(CompletionChoice("a", "Hm", (), "stop"))["choices"][0]["message"]
     assert (message["reasoning"], message["reasoning_content"]) == ("Hm", "Hm")
 
 
 @pytest.mark.parametrize(("text", "content"), [("", None), ("Let me see.", "Let me see.")])
 def test_tool_calls_stand_beside_text_or_null(text: str, content: str | None) -> None:
-    choice = whole(Completion(text, "", (ToolCall("call_1", "f", "{}"),), USAGE, "tool_calls"))["choices"][0]
+    choice = whole(CompletionChoice(text, "", (ToolCall("call_1", "f", "{}"),), "tool_calls"))["choices"][0]
     assert choice["message"] == {
         "role": "assistant",
         "content": content,
@@ -149,4 +151,147 @@ def test_tool_calls_stand_beside_text_or_null(text: str, content: str | None) ->
 
 
 def test_an_empty_answer_is_an_empty_text_and_not_null() -> None:
-    assert whole(Completion("", "", (), Usage(0, 0), "length"))["choices"][0]["message"]["content"] == ""
+    assert whole(CompletionChoice("", "", (), "length"))["choices"][0]["message"]["content"] == ""
+
+
+# Several choices
+
+
+def null(chunks: bytes) -> bytes:
+    """Return the chunks of a stream that will tell its usage."""
+    return chunks.replace(b"}]}\n\n", b'}],"usage":null}\n\n')
+
+
+def test_each_choice_begins_with_its_role_and_all_end_with_a_finish() -> None:
+    assert told(
+        [Choice(1), TextDelta("b")],
+        [Choice(0), TextDelta("a"), TextDelta("a")],
+        [],
+        [Choice(1), ToolCallDelta(0, arguments="{}"), TextDelta("c")],
+        [Choice(0), USAGE, Finish("stop", ("length", "tool_calls"))],
+        include_usage=True,
+        n=3,
+    ) == [
+        null(chunk(ROLE) + chunk(ROLE, index=1) + chunk(b'{"content":"b"}', index=1)),
+        null(chunk(b'{"content":"aa"}')),
+        null(chunk(b"{}")),
+        null(
+            chunk(b'{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}', index=1)
+            + chunk(b'{"content":"c"}', index=1)
+        ),
+        null(
+            chunk(b"{}", b'"stop"')
+            + chunk(b"{}", b'"length"', index=1)
+            + chunk(ROLE, index=2)
+            + chunk(b"{}", b'"tool_calls"', index=2)
+        )
+        + HEAD
+        + b'],"usage":'
+        + USAGE_JSON
+        + b"}\n\ndata: [DONE]\n\n",
+    ]
+
+
+def test_a_whole_answer_has_all_its_choices() -> None:
+    choices = whole(CompletionChoice("a", "", (), "stop"), CompletionChoice("b", "", (), "length"), n=2)["choices"]
+    assert [(choice["index"], choice["message"]["content"], choice["finish_reason"]) for choice in choices] == [
+        (0, "a", "stop"),
+        (1, "b", "length"),
+    ]
+
+
+# The older spelling of a call
+
+OLDER = frozenset({"function_call"})
+
+
+def test_an_older_call_is_a_function_call() -> None:
+    calls = (ToolCall("call_1", "f", "{}"), ToolCall("call_2", "g", "{}"))
+    (choice,) = whole(CompletionChoice("", "", calls, "tool_calls"), spelling=OLDER)["choices"]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "annotations": [],
+        "function_call": {"name": "f", "arguments": "{}"},
+    }
+    assert choice["finish_reason"] == "function_call"
+
+
+def test_a_streamed_older_call_begins_with_its_name_and_is_the_only_one() -> None:
+    events: list[Event] = [
+        ToolCallDelta(0, "call_1", "f"),
+        ToolCallDelta(0, arguments="{}"),
+        ToolCallDelta(1, "call_2", "g"),
+        Finish("tool_calls", ("stop",)),
+    ]
+    assert told([], events, spelling=OLDER)[1] == (
+        chunk(b'{"function_call":{"name":"f","arguments":""}}')
+        + chunk(b'{"function_call":{"arguments":"{}"}}')
+        + chunk(b"{}", b'"function_call"')
+        + chunk(ROLE, index=1)
+        + chunk(b"{}", b'"stop"', index=1)
+        + b"data: [DONE]\n\n"
+    )
+
+
+# Where reasoning is shown
+
+
+@pytest.mark.parametrize(
+    ("where", "fields", "content"),
+    [
+        ("both", {"reasoning": "Hm", "reasoning_content": "Hm"}, "a"),
+        ("reasoning", {"reasoning": "Hm"}, "a"),
+        ("reasoning_content", {"reasoning_content": "Hm"}, "a"),
+        ("think-tags", {}, "<think>Hm</think>a"),
+        ("hidden", {}, "a"),
+    ],
+)
+def test_a_whole_answer_shows_its_reasoning_where_it_is_wanted(
+    where: ReasoningFormat, fields: dict[str, str], content: str
+) -> None:
+    message = whole(CompletionChoice("a", "Hm", (), "stop"), reasoning_format=where)["choices"][0]["message"]
+    plain = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+    assert message == plain | fields
+
+
+def test_thoughts_before_a_call_are_its_content() -> None:
+    calls = (ToolCall("call_1", "f", "{}"),)
+    answer = whole(CompletionChoice("", "Hm", calls, "tool_calls"), reasoning_format="think-tags")
+    assert answer["choices"][0]["message"]["content"] == "<think>Hm</think>"
+
+
+@pytest.mark.parametrize(
+    ("where", "chunks"),
+    [
+        ("both", chunk(b'{"reasoning":"Hm","reasoning_content":"Hm"}')),
+        ("reasoning", chunk(b'{"reasoning":"Hm"}')),
+        ("reasoning_content", chunk(b'{"reasoning_content":"Hm"}')),
+        ("think-tags", chunk(b'{"content":"<think>Hm"}')),
+        ("hidden", b""),
+    ],
+)
+def test_a_stream_shows_its_reasoning_where_it_is_wanted(where: ReasoningFormat, chunks: bytes) -> None:
+    events: list[Event] = [ReasoningDelta("H"), ReasoningDelta("m")]
+    closing = b"</think>" if where == "think-tags" else b""
+    assert told([], events, [TextDelta("a")], reasoning_format=where)[1:] == [
+        chunks,
+        chunk(b'{"content":"%ba"}' % closing),
+    ]
+
+
+def test_thoughts_that_nothing_follows_are_closed_by_the_finish_of_each_choice() -> None:
+    lists: list[list[Event]] = [
+        [],
+        [ReasoningDelta("x")],
+        [Choice(1), ReasoningDelta("y")],
+        [Finish("stop", ("stop",))],
+    ]
+    assert told(*lists, reasoning_format="think-tags")[-1] == (
+        chunk(b'{"content":"</think>"}')
+        + chunk(b'{"content":"</think>"}', index=1)
+        + chunk(b"{}", b'"stop"')
+        + chunk(b"{}", b'"stop"', index=1)
+        + b"data: [DONE]\n\n"
+    )

@@ -3,12 +3,15 @@
 // One script in neutral steps, spelled as the parts of MockLanguageModelV1 (ai@4) and MockLanguageModelV2 (ai@5).
 // Source: ai/test of both packages, and LanguageModelV1StreamPart and LanguageModelV2StreamPart of @ai-sdk/provider.
 
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MockLanguageModelV1 } from 'ai/test';
 import { MockLanguageModelV2 } from 'ai5/test';
 
-const NAMES = 'echo|recall|error|drop|stall|status|tool|clienttool';
+const NAMES = 'echo|recall|error|drop|stall|status|tool|clienttool|model';
 const DIRECTIVE = new RegExp(`::(${NAMES})((?:\\s(?:(?!::).)*)?)::`, 'g');
 const OPTION = /([a-z_]+)=(.*?)(?=\s+[a-z_]+=|\s*$)/g;
 const CUTTING = ['error', 'drop', 'stall'];
@@ -53,9 +56,44 @@ function recalled(_key, value) {
 
 const promptJson = prompt => JSON.stringify(prompt, recalled);
 
+// The scripted model is a program, started when it is first asked: a line in, a line out, in order.
+let program, lines;
+let turn = Promise.resolve();
+
+function ask(turns) {
+  if (!program) {
+    const file = new URL('scripted_model.py', import.meta.url).pathname;
+    program = spawn('python3', [file], { stdio: ['pipe', 'pipe', 'inherit'] });
+    lines = createInterface({ input: program.stdout });
+  }
+  const answered = turn.then(async () => {
+    program.stdin.write(`${JSON.stringify({ turns })}\n`);
+    const [line] = await Promise.race([once(lines, 'line'), once(program, 'exit')]);
+    return JSON.parse(line);
+  });
+  turn = answered.catch(() => {});
+  return answered;
+}
+
+const textOf = content =>
+  typeof content === 'string' ? content : content.filter(({ type }) => type === 'text').map(({ text }) => text).join('\n');
+
+async function* scriptedModel(directive, prompt, signal) {
+  let output = 0;
+  for (const step of await ask(prompt.map(({ role, content }) => [role, textOf(content)]))) {
+    if (step.text || step.thought) output += 1;
+    if (step.error) step.error = new ScriptedError(step.error);
+    if (step.text || step.thought || step.error) yield step;
+    if (await stopped(step.stall ? Infinity : (step.wait ?? 0), signal)) return;
+    if (step.error) return void (yield { finish: 'error', usage: usage(directive, output) });
+  }
+  yield { finish: 'stop', usage: usage(directive, output) };
+}
+
 /** The neutral steps of one model call. It ends early, without a finish, when the signal says that the client left. */
 async function* script(directive, prompt, signal) {
   const { name, options, number } = directive;
+  if (name === 'model') return void (yield* scriptedModel(directive, prompt, signal));
   const answersTool = prompt.at(-1)?.role === 'tool';
   const thoughts = Array.from({ length: answersTool ? 0 : number('think') }, (_, n) => THOUGHTS[n % THOUGHTS.length]);
   for (const thought of thoughts) {

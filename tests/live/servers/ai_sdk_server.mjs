@@ -102,10 +102,15 @@ const CHATS = { '/api/chat': chatbot, '/plain/api/chat': plain, '/ui/api/chat': 
 const connections = { open: 0, closed_early: 0, served: 0, last_closed_at: null };
 let last = { headers: null, body: null };
 
-/** The text of the last user message, in the forms of both generations. */
+/** The text of the last user message; once one has called for the scripted model, that one's. */
 function userText(body) {
-  const message = body?.messages?.findLast?.(({ role }) => role === 'user');
-  const parts = message?.content?.length ? message.content : message?.parts;
+  const texts = (Array.isArray(body?.messages) ? body.messages : []).filter(({ role }) => role === 'user').map(messageText);
+  return texts.findLast(text => parseDirective(text).name === 'model') ?? texts.at(-1) ?? '';
+}
+
+/** A message's text, in the forms of both generations. */
+function messageText(message) {
+  const parts = message.content?.length ? message.content : message.parts;
   if (typeof parts === 'string') return parts;
   return (parts ?? []).filter(({ type }) => type === 'text').map(({ text }) => text).join('\n');
 }

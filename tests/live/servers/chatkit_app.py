@@ -6,7 +6,7 @@ Source: chatkit/server.py and chatkit/store.py of that package; README.md beside
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NoReturn
@@ -16,8 +16,9 @@ from chatkit.errors import CustomStreamError, ErrorCode, StreamError
 from chatkit.server import ChatKitServer
 from chatkit.store import NotFoundError, Store
 from chatkit.widgets import Card, Text
+from scripted_model import Step, answer, read_text
 
-NAMES = "echo|recall|error|drop|stall|status|signin|removed|onlydone|twomessages|tool|image"
+NAMES = "echo|recall|error|drop|stall|status|signin|removed|onlydone|twomessages|tool|image|model"
 DIRECTIVE = re.compile(rf"::({NAMES})((?:\s(?:(?!::).)*)?)::")
 OPTION = re.compile(r"([a-z_]+)=(.*?)(?=\s+[a-z_]+=|\s*$)")
 CUTTING = ("error", "drop", "stall")
@@ -152,6 +153,10 @@ class ScriptedServer(ChatKitServer[Turn]):
         if directive.name in ("signin", "tool", "image", "onlydone"):
             yield ck.ThreadItemDoneEvent(item=self._whole_item(directive, thread, context))
             return
+        if directive.name == "model":
+            async for event in self._play(answer(read_text(text)), thread, context):
+                yield event
+            return
 
         gap_seconds = directive.number("gap") / 1000
         messages = [words_of(directive)]
@@ -188,6 +193,36 @@ class ScriptedServer(ChatKitServer[Turn]):
             whole = _output("".join(words))
             yield _updated(message, ck.AssistantMessageContentPartDone(content_index=0, content=whole))
             yield ck.ThreadItemDoneEvent(item=message.model_copy(update={"content": [whole]}))
+
+    async def _play(
+        self, steps: Iterator[Step], thread: ck.ThreadMetadata, context: Turn
+    ) -> AsyncIterator[ck.ThreadStreamEvent]:
+        """Stream what the scripted model says: its thought, then one message."""
+        message = ck.AssistantMessageItem(**self._new("message", thread, context), content=[])
+        words: list[str] = []
+        for step in steps:
+            if "thought" in step:
+                yield self._thought(step["thought"], thread, context)
+            if "text" in step:
+                if not words:
+                    yield ck.ThreadItemAddedEvent(item=message)
+                    part = ck.AssistantMessageContentPartAdded(content_index=0, content=_output(""))
+                    yield _updated(message, part)
+                words.append(step["text"])
+                yield _updated(message, ck.AssistantMessageContentPartTextDelta(content_index=0, delta=step["text"]))
+            if "error" in step:
+                raise CustomStreamError(step["error"], allow_retry=False)
+            if "stall" in step:
+                await asyncio.Event().wait()
+            await asyncio.sleep(step.get("wait", 0) / 1000)
+        whole = _output("".join(words))
+        yield _updated(message, ck.AssistantMessageContentPartDone(content_index=0, content=whole))
+        yield ck.ThreadItemDoneEvent(item=message.model_copy(update={"content": [whole]}))
+
+    def _thought(self, text: str, thread: ck.ThreadMetadata, context: Turn) -> ck.ThreadItemDoneEvent:
+        thoughts = [ck.ThoughtTask(content=text)]
+        done = ck.Workflow(type="reasoning", tasks=thoughts, summary=ck.DurationSummary(duration=0))
+        return ck.ThreadItemDoneEvent(item=ck.WorkflowItem(**self._new("workflow", thread, context), workflow=done))
 
     async def _think(
         self, count: int, gap_seconds: float, thread: ck.ThreadMetadata, context: Turn

@@ -28,7 +28,7 @@ TURNS = [
     ("system", "Be \nterse."),
     ("system", "Really."),
     ("user", " Weather in Oslo? [#1 user]"),
-    ("assistant", '[#2 assistant calls weather c1]\n{"city":"Oslo"}'),
+    ("assistant", '[#2 call weather c1] {"city":"Oslo"}'),
     ("user", "[#2 tool result c1]\n7 degrees"),
     ("assistant", "7."),
     ("user", "Thanks"),

@@ -1,0 +1,141 @@
+"""Answers that consist of choices, whole and as chunks: what chat completions and legacy completions share.
+
+Of a chunk only what it tells changes within a choice, so what stands before and after it is rendered once.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import msgspec
+
+from gpt_oss_proxy import sse
+from gpt_oss_proxy.apis.base import Stamp, render_error
+from gpt_oss_proxy.apis.reasoning import placing
+from gpt_oss_proxy.chat.events import (
+    Choice,
+    Event,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from gpt_oss_proxy.chat.request import ReasoningFormat
+from gpt_oss_proxy.errors import GatewayError
+
+_json = msgspec.json.encode
+
+
+def render_whole(kind: str, stamp: Stamp, choices: list[dict[str, Any]], usage: Usage) -> bytes:
+    """Return the body of a whole answer. `kind` is its `object`."""
+    return _json({**_stamped(kind, stamp), "choices": choices, "usage": _usage(usage)})
+
+
+class ChunkStream(ABC):
+    """Lists of events → chunks: what opens a choice, deltas as they come, a finish each, usage if asked for, [DONE].
+
+    A client API words what a chunk tells: each `tell_…` returns the fields of its choice, as JSON without braces, or
+    b'' if there is nothing to tell. `TELL_NOTHING` is what a chunk tells that only keeps the connection alive.
+    """
+
+    KIND: str
+    TELL_NOTHING: bytes
+
+    def __init__(self, stamp: Stamp, *, include_usage: bool, reasoning_format: ReasoningFormat) -> None:
+        self._head = b"data: " + _json(_stamped(self.KIND, stamp))[:-1] + b',"choices":['
+        self._tail = b"]" + (b',"usage":null' if include_usage else b"") + b"}\n\n"
+        self._open_tail = b',"logprobs":null,"finish_reason":null}' + self._tail
+        self._heads: dict[int, bytes] = {}  # of the choices that have appeared
+        self._include_usage = include_usage
+        self._usage = Usage(0, 0)
+        self._place = placing(reasoning_format)
+
+    @abstractmethod
+    def tell_opening(self, index: int) -> bytes:
+        """Return what a choice begins with."""
+
+    @abstractmethod
+    def tell_text(self, text: str) -> bytes:
+        """Return new text."""
+
+    def tell_reasoning(self, _text: str) -> bytes:
+        """Return new reasoning, where there is a field for it."""
+        return b""
+
+    def tell_call(self, _event: ToolCallDelta) -> bytes:
+        """Return a tool call that begins or grows, where there is a field for it."""
+        return b""
+
+    @abstractmethod
+    def reason(self, reason: FinishReason) -> str:
+        """Return the client API's word for it."""
+
+    def render(self, events: list[Event]) -> bytes:
+        """Return the chunks that tell these events, or a chunk that tells nothing, to keep the connection alive."""
+        out: list[bytes] = []
+        head = self._appear(0, out)
+        if not events and not out:
+            return self._chunk(head, self.TELL_NOTHING)
+        if self._place:
+            events = self._place(events)
+        run: list[str] = []  # text of the same kind that came together goes out together
+        for position, event in enumerate(events):
+            match event:
+                case TextDelta() | ReasoningDelta():
+                    run.append(event.text)
+                    if position + 1 == len(events) or type(events[position + 1]) is not type(event):
+                        tell = self.tell_text if type(event) is TextDelta else self.tell_reasoning
+                        out.append(self._chunk(head, tell("".join(run))))
+                        run.clear()
+                case ToolCallDelta():
+                    out.append(self._chunk(head, self.tell_call(event)))
+                case Choice():
+                    head = self._appear(event.index, out)
+                case Usage():
+                    self._usage = event
+                case Finish():
+                    self._finish(event, out)
+                case _:
+                    pass  # Started is told in a header; text that was streamed cannot be taken back
+        return b"".join(out)
+
+    def fail(self, error: GatewayError) -> bytes:
+        """Return an error event and [DONE]; there is no finish_reason, for there was no finish."""
+        return sse.encode(render_error(error)) + sse.DONE
+
+    def _appear(self, index: int, out: list[bytes]) -> bytes:
+        """Return what each chunk of a choice begins with; the first time, the choice is opened."""
+        head = self._heads.get(index)
+        if head is None:
+            head = self._heads[index] = b'%b{"index":%d,' % (self._head, index)
+            out.append(self._chunk(head, self.tell_opening(index)))
+            if not out[-1]:
+                out.pop()
+        return head
+
+    def _chunk(self, head: bytes, told: bytes) -> bytes:
+        return head + told + self._open_tail if told else b""
+
+    def _finish(self, event: Finish, out: list[bytes]) -> None:
+        for index, reason in enumerate((event.reason, *event.others)):
+            head = self._appear(index, out)
+            end = b',"logprobs":null,"finish_reason":%b}' % _json(self.reason(reason))
+            out.append(head + self.TELL_NOTHING + end + self._tail)
+        if self._include_usage:
+            out.append(self._head + b'],"usage":' + _json(_usage(self._usage)) + b"}\n\n")
+        out.append(sse.DONE)
+
+
+def _stamped(kind: str, stamp: Stamp) -> dict[str, Any]:
+    return {"id": stamp.id, "object": kind, "created": stamp.created, "model": stamp.model}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }

@@ -1,0 +1,287 @@
+"""What an upstream that takes text and gives text cannot do, done for it on the neutral events.
+
+`prepare` says how: which instructions the model gets, and through which filters its answer goes. `emulate` asks,
+filters, and, if the answer has a fault that can be mended, shows it to the model and asks once more.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from gpt_oss_proxy.chat import json_answer, tools
+from gpt_oss_proxy.chat.events import Event, Finish, Lists, Started, TextDelta, TextReplaced, Usage
+from gpt_oss_proxy.chat.filter import Fault, Filter
+from gpt_oss_proxy.chat.fold import marker_number
+from gpt_oss_proxy.chat.harmony import Harmony
+from gpt_oss_proxy.chat.json_answer import JsonAnswer, ResponseFormat
+from gpt_oss_proxy.chat.length import Length
+from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
+from gpt_oss_proxy.chat.stop import Stop
+from gpt_oss_proxy.chat.tokens import Vocabulary
+from gpt_oss_proxy.chat.tool_calls import Calls
+from gpt_oss_proxy.chat.tools import Frames, Tools
+from gpt_oss_proxy.errors import InvalidRequest
+
+_LONGEST_STOP = 1000  # characters
+_LONG_TEXT = 8192  # characters
+# Fields that are done here for an upstream that does not honour them.
+EMULATED = frozenset(
+    {
+        "stop",
+        "max_tokens",
+        "max_completion_tokens",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+    }
+)
+
+
+class Emulation(msgspec.Struct, frozen=True):
+    """What is done for one request at one upstream. `request` is what the upstream is asked."""
+
+    request: ChatRequest
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    tools: Tools | None = None
+    response_format: ResponseFormat | None = None
+    harmony: bool = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing goes out before all is right: a whole answer that might be faulty."""
+        return not self.request.stream and (self.tools is not None or self.response_format is not None)
+
+    def filters(self, vocabulary: Vocabulary, calls: Calls | None) -> list[Filter]:
+        """Return fresh filters, in the order in which an answer goes through them."""
+        filters: list[Filter] = []
+        if self.max_completion_tokens is not None:
+            filters.append(Length(self.max_completion_tokens, vocabulary, with_reasoning=True))
+        if self.max_tokens is not None:
+            filters.append(Length(self.max_tokens, vocabulary, with_reasoning=False))
+        if self.harmony:
+            filters.append(Harmony())
+        if self.tools:
+            filters.append(Frames(self.request.marker))
+        if calls:
+            filters.append(calls)
+        if self.response_format:
+            hold = self.response_format.strict or not self.request.stream
+            filters.append(JsonAnswer(self.response_format, hold=hold, tools=self.tools is not None))
+        if self.stop:
+            filters.append(Stop(self.stop))
+        return filters
+
+    def calls(self, new_id: Callable[[], str], first: Calls | None = None) -> Calls | None:
+        """Return the filter that checks calls; where none are wanted, harmony's may come all the same."""
+        if not self.tools and not self.harmony:
+            return None
+        return Calls(self.tools, form=tools.form(self.request.marker), new_id=new_id, first=first)
+
+
+def prepare(
+    request: ChatRequest, honours: frozenset[str] | None, *, harmony: bool, like: Emulation | None = None
+) -> Emulation:
+    """Return what is to be done for an upstream that honours only these fields (None: all). Raises InvalidRequest.
+
+    `harmony` says that its models may slip into their own format. `like` is what was prepared for another conversation
+    of the same request, so that its schemas are not compiled again.
+    """
+    if honours is None:
+        return Emulation(request, harmony=harmony)
+    if like:
+        return msgspec.structs.replace(like, request=_instructed(request, like.tools, like.response_format))
+    options = {name: request.options[name] for name in (EMULATED & request.options.keys()) - honours}
+    wanted_tools = tools.read_tools(options)
+    response_format = json_answer.read_response_format(options)
+    return Emulation(
+        _instructed(request, wanted_tools, response_format),
+        stop=_stop(options),
+        max_tokens=options.get("max_tokens"),
+        max_completion_tokens=options.get("max_completion_tokens"),
+        tools=wanted_tools,
+        response_format=response_format,
+        harmony=harmony,
+    )
+
+
+def emulate(
+    emulation: Emulation, ask: Callable[[ChatRequest], Lists], vocabulary: Vocabulary, new_id: Callable[[], str]
+) -> Lists:
+    """Yield the lists of an answer that is as it was asked for. Raises as `ask` does, and the error of a fault.
+
+    `new_id` returns ids for tool calls.
+    """
+    first = _Try(emulation, vocabulary, emulation.calls(new_id))
+    if not first.filters:
+        yield from ask(emulation.request)
+        return
+    lists = first.run(ask(emulation.request))
+    yield from first.held(lists) if emulation.is_held else lists
+    if first.fault is None:
+        return
+    if not first.fault.repairable:
+        raise first.fault.error
+    # Where nothing has gone out, the second try need not go on where the first had come to.
+    gone_out = None if emulation.is_held else first.calls
+    second = _Try(emulation, vocabulary, emulation.calls(new_id, gone_out), before=first)
+    yield from second.run(ask(first.correction(first.fault)))
+    if second.fault:
+        raise second.fault.error
+
+
+class _Try:
+    """One asking, and what becomes of its answer."""
+
+    def __init__(
+        self, emulation: Emulation, vocabulary: Vocabulary, calls: Calls | None, before: "_Try | None" = None
+    ) -> None:
+        self.calls = calls
+        self.fault: Fault | None = None
+        self._emulation = emulation
+        self._vocabulary = vocabulary
+        self.filters = emulation.filters(vocabulary, calls)
+        self._before = before
+        self._raw: list[str] = []  # what the model wrote
+        self._usage: Usage | None = None
+        self._said = False
+        self._finished = False
+        self._heard_out = False
+
+    def run(self, lists: Lists) -> Lists:
+        """Yield the filtered lists, up to the answer's end or its fault; at a cut the upstream is not heard out."""
+        with contextlib.closing(lists):
+            for events in lists:
+                for part in _in_parts(events):
+                    yield self._filter(part)
+                    if self.fault or (self._finished and not self._heard_out):
+                        return
+
+    def held(self, lists: Lists) -> Lists:
+        """Yield signs of life, and at the end all events at once, unless there is a fault."""
+        events: list[Event] = []
+        with contextlib.closing(lists):
+            for found in lists:
+                events += [event for event in found if not isinstance(event, Started)]
+                if self._finished and events:
+                    yield events
+                    events = []
+                else:
+                    yield [event for event in found if isinstance(event, Started)]
+
+    def correction(self, fault: Fault) -> ChatRequest:
+        """Return the request for a second try."""
+        request = self._emulation.request
+        written = Message("assistant", (Text("".join(self._raw)),))
+        told = Message("user", (Text(fault.correction),))
+        return msgspec.structs.replace(request, messages=(*request.messages, written, told))
+
+    def _filter(self, events: list[Event]) -> list[Event]:
+        if any(map(_is_special, events)):
+            return self._filter_special(events)
+        return self._run_filters(events)
+
+    def _filter_special(self, events: list[Event]) -> list[Event]:
+        for position, event in enumerate(events):
+            if isinstance(event, TextReplaced):
+                before = self._run_filters(events[:position])
+                return [*before, *self._replace(event.text), *self._filter(events[position + 1 :])]
+        said = self._run_filters([event for event in events if not isinstance(event, Usage | Finish)])
+        if not self._finished and not self.fault:
+            self._usage = next((event for event in events if isinstance(event, Usage)), self._usage)
+            end: list[Event] = [event for event in events if isinstance(event, Finish)]
+            said += self._run_filters(end)
+            self._heard_out = bool(end)
+        if self._finished and (usage := self._whole_usage()):
+            said.insert(-1, usage)
+        return said
+
+    def _run_filters(self, events: list[Event]) -> list[Event]:
+        self._raw += [event.text for event in events if isinstance(event, TextDelta)]
+        fault: Fault | None = None
+        for step in self.filters:
+            events = step.feed(events)
+            fault = fault or step.fault
+        if events:
+            self._said = True
+            self._finished = self._finished or isinstance(events[-1], Finish)
+        if not self._finished:  # a stop word before it has ended the answer
+            self.fault = fault
+        return events
+
+    def _replace(self, text: str) -> list[Event]:
+        """The upstream takes its text back. Whoever has shown some of it cannot follow."""
+        shown = (self._said and self._emulation.request.stream) or (self.calls and self.calls.any_gone_out)
+        if shown or self._finished or self.fault or self._before:
+            return []
+        self.filters = self._emulation.filters(self._vocabulary, self.calls)
+        self._raw.clear()
+        events = self._run_filters([TextDelta(text)] if text else [])
+        replaced = "".join(event.text for event in events if isinstance(event, TextDelta))
+        return [TextReplaced(replaced), *(event for event in events if not isinstance(event, TextDelta))]
+
+    def _whole_usage(self) -> Usage | None:
+        """Return what the upstream reported of all tries; a number that lacks some of them would be wrong."""
+        if self._before is None or self._usage is None or not self._heard_out:
+            return self._usage if self._heard_out else None
+        before = self._before._usage
+        return add(before, self._usage) if before else None
+
+
+def _in_parts(events: list[Event]) -> Iterator[list[Event]]:
+    """Yield the list; around a long text several ones, between which others run, and none of which costs much."""
+    if not any(isinstance(event, TextDelta) and len(event.text) > _LONG_TEXT for event in events):
+        yield events
+        return
+    for event in events:
+        if isinstance(event, TextDelta):
+            for start in range(0, len(event.text), _LONG_TEXT):
+                yield [TextDelta(event.text[start : start + _LONG_TEXT])]
+        else:
+            yield [event]
+
+
+def _is_special(event: Event) -> bool:
+    return isinstance(event, TextReplaced | Usage | Finish)
+
+
+def add(one: Usage, other: Usage) -> Usage:
+    """Return the sum."""
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
+        one.cached_tokens + other.cached_tokens,
+    )
+
+
+def _stop(options: Mapping[str, Any]) -> tuple[str, ...]:
+    stop = options.get("stop") or ()
+    words = (stop,) if isinstance(stop, str) else tuple(word for word in stop if word)
+    if any(len(word) > _LONGEST_STOP for word in words):
+        told = f"stop: a stop word has {_LONGEST_STOP} characters at most."
+        raise InvalidRequest(told, code="invalid_value", param="stop")
+    return words
+
+
+def _instructed(
+    request: ChatRequest, wanted_tools: Tools | None, response_format: ResponseFormat | None
+) -> ChatRequest:
+    """Return the request with what the model must be told, before all else."""
+    notes: list[str] = []
+    marker = 0
+    if wanted_tools:
+        written = "\n".join(tool.written for tool in wanted_tools.tools.values())
+        written += response_format.written if response_format else ""
+        marker = marker_number((*request.messages, Message("system", (Text(written),))))
+        notes.append(tools.instruct(wanted_tools, marker))
+    if response_format:
+        notes.append(json_answer.instruct(response_format, tools=wanted_tools is not None))
+    if not notes:
+        return request
+    told = Message("system", (Text("\n\n".join(notes)),))
+    return msgspec.structs.replace(request, messages=(told, *request.messages), marker=marker)

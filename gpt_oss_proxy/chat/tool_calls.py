@@ -1,0 +1,280 @@
+"""Calls as a model wrote them → calls that are certain to fit their tools' schemas, as early as that is certain.
+
+Of a call's arguments each member goes out when it is whole and fits; a member that may be any string goes out as it is
+written. So if a call turns out to be faulty, what went out can still become a call that is not: the model is shown its
+error once, and its second try goes on where the first had come to.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from gpt_oss_proxy.chat.events import FinishReason, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.filter import Fault, Filter
+from gpt_oss_proxy.chat.json_text import JsonReader
+from gpt_oss_proxy.chat.tools import Tool, Tools
+from gpt_oss_proxy.errors import ToolCallInvalid, quote
+
+# A member whose value is a string that has begun, and the part of an escape that a string may end with for now.
+_OPEN_TEXT = re.compile(r'\s*("(?:[^"\\]|\\.)*+")\s*:\s*"')
+_OPEN_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2})?\Z")  # or half a character
+
+
+class _Faulty(Exception):
+    """Why this is no call."""
+
+
+class Calls(Filter):
+    """Lets only calls through that fit. `tools` is None where the model must not call any.
+
+    `form` is how a call is written; `first` is the try that failed, if this is the second one.
+    """
+
+    def __init__(
+        self, tools: Tools | None, *, form: str, new_id: Callable[[], str], first: "Calls | None" = None
+    ) -> None:
+        super().__init__()
+        self._tools = tools
+        self._form = form
+        self._new_id = new_id
+        self._again = first is not None
+        self._quiet = first is not None and first._begun is not None
+        self._call: _Call | None = None  # that is being written
+        self._begun: _Call | None = first._begun if first else None  # that has begun to go out and must be ended
+        self._done: list[tuple[str, Any]] = [*first._done] if first else []
+
+    @property
+    def any_gone_out(self) -> bool:
+        """Whether a call has begun to go out."""
+        return bool(self._begun or self._done)
+
+    def text(self, delta: TextDelta) -> None:
+        """Let text through, but not what is said around a correction."""
+        if self._call and delta.text.strip():
+            self._fail("its JSON object is not complete")
+        elif not self._quiet:
+            self.emit(delta)
+
+    def call(self, delta: ToolCallDelta) -> None:
+        """Take the beginning of a call, or more of it."""
+        try:
+            if delta.name:
+                self._end_call()
+                if not self.finished:
+                    self._begin(delta)
+            if self._call and not self.finished:
+                self._go_on(self._call, delta.arguments)
+        except _Faulty as error:
+            self._fail(str(error))
+
+    def finish(self, reason: FinishReason) -> None:
+        """Take the end: of a cut answer what there is, of a whole one only if it has the calls that it must have."""
+        if reason in ("length", "content_filter"):
+            if self._call and not self._again:
+                self._emit(self._call, self._call.rest())
+            self.end(reason)
+            return
+        try:
+            self._end_call()
+            if self.finished:
+                return
+            if self._begun or (self._tools and self._tools.must_call and not self._done):
+                raise _Faulty("it is missing")
+        except _Faulty as error:
+            self._fail(str(error))
+        else:
+            self.end("tool_calls" if self._done else reason)
+
+    def _begin(self, delta: ToolCallDelta) -> None:
+        tool = self._tool(delta.name)
+        if self._done and self._tools and not self._tools.parallel:
+            self.end("tool_calls")
+            return
+        self._call = _Call(tool, delta.id or self._new_id(), len(self._done))
+        if not self._again:
+            self._begun = self._call
+            self.emit(ToolCallDelta(self._call.index, self._call.id, tool.name))
+
+    def _tool(self, name: str) -> Tool:
+        tools = self._tools.tools if self._tools else {}
+        # Models write the name of the harmony format's namespace, too.
+        tool = tools.get(name) or tools.get(name.removeprefix("functions."))
+        if tool is None:
+            known = f"there are: {', '.join(tools)}" if tools else "there are no tools here: answer in plain text"
+            raise _Faulty(f"there is no tool named {name!r}; {known}")
+        return tool
+
+    def _go_on(self, call: "_Call", text: str) -> None:
+        certain = call.feed(text)
+        if not self._again:
+            self._emit(call, certain)
+        if call.ended:
+            self._end_call()
+
+    def _end_call(self) -> None:
+        call, self._call = self._call, None
+        if call is None:
+            return
+        certain = call.close()
+        if not self._again:
+            self._emit(call, certain)
+        elif (call.tool.name, call.arguments) in self._done:
+            return  # it was right the first time
+        else:
+            self._emit_second_try(call)
+        self._begun = None
+        self._done.append((call.tool.name, call.arguments))
+        if self._tools and not self._tools.parallel:
+            self.end("tool_calls")
+
+    def _emit_second_try(self, call: "_Call") -> None:
+        first = self._begun
+        if first is None:
+            self.emit(ToolCallDelta(call.index, call.id, call.tool.name))
+            self._emit(call, call.reader.text)
+            return
+        rest = first.continuation(call.arguments) if first.tool.name == call.tool.name else None
+        if rest is None:
+            raise _Faulty("its correction does not go on where it had come to")
+        self._emit(first, rest)
+
+    def _emit(self, call: "_Call", text: str) -> None:
+        if text:
+            self.emit(ToolCallDelta(call.index, arguments=text))
+
+    def _fail(self, reason: str) -> None:
+        name = self._begun.tool.name if self._begun else ""
+        told = f"Your call of {name or 'a tool'} is not valid: {reason}."
+        if self._tools:
+            told += f" Write it again, corrected, as {self._form}, and nothing else."
+        self.fault = Fault(told, ToolCallInvalid(f"The model did not manage to call a tool: {quote(reason)}."))
+
+
+class _Call:
+    """A call that is being written."""
+
+    def __init__(self, tool: Tool, call_id: str, index: int) -> None:
+        self.tool = tool
+        self.id = call_id
+        self.index = index
+        self.reader = JsonReader()
+        self.arguments: Any = None
+        self._members: dict[str, Any] = {}  # those that have gone out
+        self._member_start = 1  # behind the bracket
+        self._said = 0  # how much of it is certain
+        self._emitted = 0
+        self._open_text_start = 0  # of the string that was looked at last
+        self._open_text_fits = False
+
+    @property
+    def ended(self) -> bool:
+        return self.reader.ended
+
+    def feed(self, text: str) -> str:
+        """Return what is certain now. Raises _Faulty."""
+        reader = self.reader
+        reader.feed(text if reader.text else text.lstrip())  # what follows the object means nothing
+        if reader.text and reader.text[0] != "{":
+            raise _Faulty("its arguments must be one JSON object")
+        for comma in reader.commas:
+            self._take_member(comma)
+        reader.commas.clear()
+        if reader.ended:
+            self._take_whole()
+        elif reader.in_string and reader.depth == 1:
+            self._take_open_text()
+        return self._certain()
+
+    def close(self) -> str:
+        """Return what is certain at its end. Raises _Faulty."""
+        if not self.reader.text:  # no arguments: nothing else can be meant
+            return self.feed("{}")
+        if not self.reader.ended:
+            raise _Faulty("its JSON object is not complete")
+        return self._certain()
+
+    def rest(self) -> str:
+        """Return all that has not gone out, certain or not."""
+        return self.reader.text[self._emitted :]
+
+    def _certain(self) -> str:
+        certain = self.reader.text[self._emitted : self._said]
+        self._emitted = max(self._said, self._emitted)
+        return certain
+
+    def continuation(self, arguments: dict[str, Any]) -> str | None:
+        """Return what must follow what has gone out to make these arguments of it; None if nothing can."""
+        if not self._emitted:
+            return json.dumps(arguments, ensure_ascii=False)
+        others = dict(arguments)
+        for name, value in self._members.items():
+            if name not in others or json.dumps(others.pop(name)) != json.dumps(value):
+                return None
+        begun = _OPEN_TEXT.match(self.reader.text, self._member_start)
+        text = ""
+        if begun and begun.end() <= self._emitted:
+            said = _read_json(f'"{self.reader.text[begun.end() : self._emitted]}"')
+            wanted = others.pop(_read_json(begun[1]), None)
+            if not isinstance(wanted, str) or not wanted.startswith(said):
+                return None
+            text = json.dumps(wanted[len(said) :], ensure_ascii=False)[1:]
+        members = (f", {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in others.items())
+        return text + "".join(members) + "}"
+
+    def _take_member(self, end: int) -> None:
+        member = _read_json(f"{{{self.reader.text[self._member_start : end]}}}")
+        if len(member) != 1:
+            raise _Faulty("its arguments are no valid JSON")
+        ((name, value),) = member.items()
+        if name in self._members:
+            raise _Faulty(f"{name!r} stands twice in its arguments")
+        if fault := self.tool.parameters.member_fault(name, value):
+            raise _Faulty(fault)
+        self._members[name] = value
+        self._member_start = end + 1
+        self._said = end
+
+    def _take_whole(self) -> None:
+        end = len(self.reader.text) - 1
+        if self._members or self.reader.text[self._member_start : end].strip():
+            self._take_member(end)
+        arguments = _read_json(self.reader.text)
+        if fault := self.tool.parameters.fault(arguments):
+            raise _Faulty(fault)
+        self.arguments = arguments
+        self._said = len(self.reader.text)
+
+    def _take_open_text(self) -> None:
+        """A string is being written: if any string would do, so does what there is of it."""
+        start = self.reader.string_start
+        if start != self._open_text_start:
+            self._open_text_start = start
+            begun = _OPEN_TEXT.fullmatch(self.reader.text, self._member_start, start)
+            name = _read_json(begun[1]) if begun else ""
+            fits = begun is not None and name not in self._members and self.tool.parameters.takes_any_text(name)
+            self._open_text_fits = fits
+        if self._open_text_fits:
+            end = len(self.reader.text)
+            escape = self.reader.last_escape
+            if escape >= start and _OPEN_ESCAPE.match(self.reader.text, escape):
+                end = escape
+            self._said = max(self._said, end)
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _Faulty("its arguments are no valid JSON") from error
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name stands twice")
+    return value

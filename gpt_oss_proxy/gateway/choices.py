@@ -1,0 +1,113 @@
+"""Several calls for one request, as one answer: their lists come as they come, each with its choice's number.
+
+If one of them fails, so does the answer: half of what was asked for is not what was asked for.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import gevent
+from gevent.lock import Semaphore
+from gevent.queue import SimpleQueue
+
+from gpt_oss_proxy.chat.emulate import add
+from gpt_oss_proxy.chat.events import Choice, Event, Finish, FinishReason, Lists, Started, Usage
+from gpt_oss_proxy.errors import GatewayError, InternalError
+from gpt_oss_proxy.gateway.call import Call
+from gpt_oss_proxy.gateway.guard import Guard
+
+_READ_AHEAD = 8  # lists, of each call
+_AT_ONCE = 8  # calls
+
+
+class Choices:
+    """Calls that are made together. It is used like a Call."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self._calls = calls
+        self._queue: SimpleQueue[tuple[int, list[Event] | GatewayError]] = SimpleQueue()
+        self._room = Semaphore(_READ_AHEAD * len(calls))
+        self._turn = Semaphore(_AT_ONCE)
+        self._silent = set(calls)
+        self._begun: set[Call] = set()
+        self._started = False
+        self._usages: list[Usage] = []
+
+    @property
+    def asked(self) -> Guard:
+        """The upstream that the first call asked last."""
+        return self._calls[0].asked
+
+    @property
+    def pausing(self) -> bool:
+        """Whether one of the calls waits to be tried again."""
+        return any(call.pausing for call in self._calls)
+
+    def timed_out(self) -> None:
+        """Nothing was heard for too long."""
+        for call in self._silent & self._begun:
+            call.timed_out()
+
+    def lists(self) -> Lists:
+        """Yield the lists of all calls. Raises the first GatewayError of any."""
+        reasons: dict[int, FinishReason] = {}
+        readers = [gevent.spawn(self._read, index) for index in range(len(self._calls))]
+        for index, reader in enumerate(readers):
+            reader.rawlink(partial(self._end, index))
+        try:
+            while len(reasons) < len(self._calls):
+                index, item = self._queue.get()
+                if isinstance(item, GatewayError):
+                    raise item
+                self._room.release()
+                if item and isinstance(item[-1], Finish):
+                    reasons[index] = item[-1].reason
+                yield self._told(index, item)
+            yield self._last(reasons)
+        finally:
+            for index, reader in enumerate(readers):
+                if index not in reasons:  # the others let their connections return to the pool
+                    reader.kill(block=False)
+
+    def _read(self, index: int) -> GatewayError | None:
+        call = self._calls[index]
+        with self._turn:
+            self._begun.add(call)
+            lists = call.lists()
+            try:
+                for events in lists:
+                    self._silent.discard(call)
+                    self._room.acquire()
+                    self._queue.put((index, events))
+            except GatewayError as error:
+                return error
+            except gevent.GreenletExit:  # see Relay: it would keep sockets open
+                pass
+            finally:
+                lists.close()
+        return None
+
+    def _end(self, index: int, reader: "gevent.Greenlet[..., GatewayError | None]") -> None:
+        error = InternalError() if reader.exception else reader.value
+        if error:
+            self._queue.put((index, error))
+
+    def _told(self, index: int, events: list[Event]) -> list[Event]:
+        """Return what is told of a list at once; how each choice ended is told when all have."""
+        self._usages += [event for event in events if isinstance(event, Usage)]
+        said: list[Event] = [event for event in events if not isinstance(event, Usage | Finish | Started)]
+        said = [Choice(index), *said] if said else []
+        if not self._started and events and isinstance(events[0], Started):
+            self._started = True
+            return [events[0], *said]
+        return said
+
+    def _last(self, reasons: dict[int, FinishReason]) -> list[Event]:
+        first, *others = (reasons[index] for index in range(len(self._calls)))
+        finish = Finish(first, tuple(others))
+        if len(self._usages) < len(self._calls):  # nobody has asked for it
+            return [finish]
+        usage = self._usages[0]
+        for other in self._usages[1:]:
+            usage = add(usage, other)
+        return [usage, finish]
