@@ -5,10 +5,10 @@ BIN := .venv/bin
 LIVE := tests/live/servers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test unit coverage live check lint fix types floors docs lock audit clean
+.PHONY: help demo run test unit coverage live bench bench-quick check lint fix types floors docs lock audit clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1|/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
 
 demo: .venv/demo ## try it: a small real model behind all four models, no network and no key needed once installed
 	@exec $(BIN)/python -m gpt_oss_proxy.demo
@@ -27,6 +27,12 @@ coverage: .venv/dev ## the unit tests again, three times slower, and which lines
 
 live: .venv/dev $(LIVE)/node_modules/.installed nginx ## real gunicorn, upstreams, clients and nginx on loopback
 	$(BIN)/python -m pytest tests/live
+
+bench: .venv/run bench/build/upstream bench/build/load bench/.litellm/.installed bench/node_modules/.installed nginx ## the gateway beside others, in half an hour; writes bench/RESULTS.md
+	$(BIN)/python -m bench
+
+bench-quick: .venv/run bench/build/upstream bench/build/load nginx ## the gateway beside nginx and its naive form, in a minute
+	$(BIN)/python -m bench --quick
 
 check: lint types floors ## lint, types and floors
 
@@ -58,7 +64,7 @@ audit: .venv/dev ## known vulnerabilities in what is pinned; needs a network tha
 	.venv/audit/bin/pip-audit --disable-pip --require-hashes -r requirements.txt
 
 clean: ## remove what was installed and built
-	rm -rf .venv $(LIVE)/node_modules .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv $(LIVE)/node_modules bench/.litellm bench/node_modules bench/build .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # What is installed, each with a stamp, so that it is done once and again when its list changes.
 
@@ -80,6 +86,19 @@ clean: ## remove what was installed and built
 # Without Node there is no such folder; the live tests that need it then say so, and fail under CI=true.
 $(LIVE)/node_modules/.installed: $(LIVE)/package-lock.json
 	if command -v npm >/dev/null; then cd $(LIVE) && npm ci --no-audit --no-fund && touch node_modules/.installed; fi
+
+# What the benchmark measures beside us, and what it measures with.
+bench/.litellm/.installed: bench/requirements-litellm.txt
+	$(PYTHON) -m venv bench/.litellm
+	bench/.litellm/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench/node_modules/.installed: bench/package-lock.json
+	cd bench && npm ci --no-audit --no-fund && touch node_modules/.installed
+
+bench/build/%: bench/%.c
+	@mkdir -p bench/build
+	$(CC) -O2 -Wall -Wextra -Wno-sign-compare -o $@ $<
 
 # Likewise for nginx, which only root can install.
 .PHONY: nginx

@@ -5,6 +5,7 @@ from gevent import monkey
 monkey.patch_all()  # before anything imports ssl, or every https call is a RecursionError
 
 import atexit  # noqa: E402
+import gc  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
 import shutil  # noqa: E402
@@ -61,6 +62,8 @@ if soft != resource.RLIM_INFINITY and soft < wanted:
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Choose a row of the board that no living worker has."""
+    # What was loaded lives as long as the process: the garbage collector need not look at it again and again.
+    gc.freeze()
     worker.row = worker.app.wsgi().board.choose({other.row for other in server.WORKERS.values()})
 
 

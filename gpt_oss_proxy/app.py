@@ -93,6 +93,10 @@ class Gateway(Flask):
     metrics: Metrics
     write_seconds: float
 
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Take every function for what it is: nothing here is async, and Flask would look at each request."""
+        return func
+
 
 def create_app(
     settings: Settings | None = None,
@@ -132,7 +136,7 @@ def create_app(
     app.register_blueprint(openapi.blueprint(CLIENT_APIS))
     for name, prefix in (("v1", "/v1"), ("bare", None)):  # without /v1 is a frequent mistake in base URLs
         views = Blueprint(name, __name__, url_prefix=prefix)
-        views.before_request(lambda: keys.check(request.headers.get("Authorization", "")))
+        views.before_request(lambda: keys.check(every_answer.header(request, "Authorization")))
         views.register_blueprint(inference.blueprint(CLIENT_APIS, app.dispatcher, settings))
         views.register_blueprint(models.blueprint(router, settings.demonstration))
         app.register_blueprint(views)
@@ -176,7 +180,10 @@ def build_failover(
 
 
 def _build(protocol: Protocol, settings: Settings) -> Upstream:
-    upstream = protocol.build(settings, Transport(connect_timeout_seconds=settings.connect_timeout_seconds))
+    transport = Transport(
+        connect_timeout_seconds=settings.connect_timeout_seconds, fast=settings.upstream_http == "fast"
+    )
+    upstream = protocol.build(settings, transport)
     # An answer that is whole must not be taken for one that has fallen silent.
     upstream.grace_seconds = min(upstream.grace_seconds, settings.request_timeout_seconds / 2)
     return upstream

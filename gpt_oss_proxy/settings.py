@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 ChatKitDialect = Literal["older", "published"]
+UpstreamHttp = Literal["fast", "requests"]
 ImageFormat = Literal["image", "image_url", "attachments"]
 MessageFormat = Literal["content", "parts"]
 ReasoningFields = Literal["both", "reasoning", "reasoning_content", "think-tags", "hidden"]
@@ -206,6 +207,11 @@ class Settings:
     openai_api_key: str = _setting(_NAME, "", "key for OPENAI_BASE_URL", secret=True)
     openai_models: tuple[str, ...] = _setting(
         _IDS, (), "ids at OPENAI_BASE_URL, separated by commas; nothing = ask its /models"
+    )
+    upstream_http: UpstreamHttp = _setting(
+        _choice(*get_args(UpstreamHttp)),
+        "fast",
+        "how upstreams are spoken to: fast (our adapter of requests) or requests (its own, slower one)",
     )
     demonstration: str = _setting(_Kind(str, "any text"), "", "shown at every model of /v1/models; set by `make demo`")
 

@@ -4,12 +4,15 @@ Source: WHATWG HTML, section 9.2 "Server-sent events". Only `data` fields matter
 comments are read and dropped. Lines are split as bytes: U+2028 and its kin inside JSON are no line ends.
 """
 
+import re
 from collections.abc import Iterator
 
 from gpt_oss_proxy.errors import UpstreamTooLarge
 
 DONE = b"data: [DONE]\n\n"
 _BOM = b"\xef\xbb\xbf"
+_PLAIN = re.compile(rb"data: ([^\r\n]+)\n\n")  # how all servers write an event
+_AROUND = len(b"data: \n\n")
 
 
 def encode(data: bytes) -> bytes:
@@ -49,6 +52,15 @@ class LineDecoder:
         if self._size > self._max_bytes:
             raise UpstreamTooLarge
 
+    @property
+    def is_at_a_line(self) -> bool:
+        """Whether the next byte begins a line."""
+        return not (self._size or self._after_cr)
+
+    def skip(self) -> None:
+        """Know that somebody else has read whole lines meanwhile."""
+        self._first = False
+
     def _take(self) -> bytes:
         line = b"".join(self._parts)
         self._parts.clear()
@@ -80,6 +92,24 @@ class Decoder:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the data of the events that `data` completes. It must be run to its end."""
+        start = 0
+        if not self._is_at_an_event:
+            start = data.find(b"\n\n") + 2
+            yield from self._feed(data[:start])
+        end = data.rfind(b"\n\n") + 2
+        if start < end and self._is_at_an_event and len(data) <= self._max_bytes:
+            events = _PLAIN.findall(data, start, end)
+            if sum(map(len, events)) + _AROUND * len(events) == end - start:  # nothing else stands there
+                self._lines.skip()
+                yield from events
+                start = end
+        yield from self._feed(data[start:])
+
+    @property
+    def _is_at_an_event(self) -> bool:
+        return not self._data and self._lines.is_at_a_line
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
         for line in self._lines.feed(data):
             if line.startswith(b"data:"):
                 self._append(line[6:] if line.startswith(b"data: ") else line[5:])

@@ -21,8 +21,6 @@ from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 
 _TELL_AGAIN_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
-_SLICE_SECONDS = 0.001
-_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _REST_SECONDS = 2.0
 _REST_BYTES = 1024 * 1024
 _LAST_WORDS_SECONDS = 2.0  # what it may take to tell all clients that their answers are cut
@@ -123,6 +121,8 @@ def _is_read(body: Any) -> bool:
     gunicorn itself would read it to its end, however long that is. A client that still sends must not be cut off at
     once: it would never see the answer that refuses its body.
     """
+    if getattr(getattr(body, "reader", None), "length", None) == 0:  # as nearly always: its Content-Length was read
+        return not body.failed
     with contextlib.suppress(OSError, ParseException), gevent.Timeout(_REST_SECONDS, False):  # type: ignore[arg-type]
         while not body.failed:
             if not body.read(_REST_BYTES):
@@ -131,25 +131,38 @@ def _is_read(body: Any) -> bool:
 
 
 class _FairSocket(gevent.socket.socket):
-    """A client's connection, read fairly: gevent's recv lets no one else run for as long as there is data.
+    """A client's connection, read fairly: others run before each read, however fast it sends.
 
     Written to in bounded time: a client that reads nothing must not keep its place for ever.
     """
 
     write_seconds = 600.0
-    _since = 0.0
+    _readable: Any = None
 
     def recv(self, *args: Any) -> bytes:
-        """Read, after letting others run if they have not for a while."""
-        if time.monotonic() - self._since > _SLICE_SECONDS:
-            gevent.sleep(_A_MOMENT)
-            self._since = time.monotonic()
+        """Read, after waiting in the hub: gevent's own recv lets no one else run for as long as there is data."""
+        hub = gevent.get_hub()
+        if self._readable is None:
+            self._readable = hub.loop.io(self.fileno(), 1)
+        hub.wait(self._readable)
         return super().recv(*args)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Write everything. Raises BrokenPipeError, as for a client that has gone, if it takes too long."""
-        with gevent.Timeout(self.write_seconds, BrokenPipeError(errno.EPIPE, "the client does not read")):
-            super().sendall(data, flags)
+        try:
+            sent = os.write(self.fileno(), data)  # mostly that is all; gevent would first ask for the buffer's size
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            with gevent.Timeout(self.write_seconds, BrokenPipeError(errno.EPIPE, "the client does not read")):
+                super().sendall(memoryview(data)[sent:], flags)
+
+    def close(self) -> None:
+        """Close it."""
+        if self._readable is not None:
+            self._readable.close()
+            self._readable = None
+        super().close()
 
 
 class _Listener:

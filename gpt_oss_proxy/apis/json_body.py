@@ -27,13 +27,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise _invalid(f"it holds more than {_MOST_VALUES} values")
     try:
         text = body.decode("utf-8")
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_integer,
-        )
+        if text.startswith("\ufeff"):
+            raise _invalid("it begins with a byte order mark")
+        value = _decoder.decode(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
@@ -107,3 +103,8 @@ def _integer(text: str) -> int:
     if len(text) > _LONGEST_NUMBER or not _SMALLEST <= int(text) <= _LARGEST:
         raise ValueError("a number is too large")
     return int(text)
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer
+)

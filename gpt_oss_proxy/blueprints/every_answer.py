@@ -6,7 +6,7 @@ import time
 import uuid
 from functools import partial
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
@@ -30,23 +30,31 @@ def install(app: Flask, metrics: Metrics) -> None:
     app.register_error_handler(Exception, _bug)
 
 
+def header(asked: Request, name: str) -> str:
+    """Return a header of the request, '' if it is not there. Werkzeug's own way raises and catches where it is not."""
+    value: str = asked.environ.get(f"HTTP_{name.upper().replace('-', '_')}", "")
+    return value
+
+
 def _begin() -> None:
-    given = request.headers.get("x-request-id", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
-    g.record = Record(id=request_id, method=request.method, path=request.path[:200], started=time.monotonic())
-    g.ignored = ()
+    # Each look through the proxy costs as much as what it looks for.
+    asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+    given = header(asked, "x-request-id")
+    request_id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+    g.record = Record(id=request_id, method=asked.method, path=asked.path[:200], started=time.monotonic())
 
 
 def _finish(metrics: Metrics, response: Response) -> Response:
-    record: Record = g.record
+    context = g._get_current_object()
+    record: Record = context.record
     record.status = response.status_code
     headers = response.headers
     headers["X-Content-Type-Options"] = "nosniff"  # a model's words are never a page, whatever they look like
     headers.setdefault("Cache-Control", "no-store")  # answers are their client's own
     headers["x-request-id"] = record.id
     headers["openai-processing-ms"] = str(round((time.monotonic() - record.started) * 1000))
-    if g.ignored:
-        headers["x-ignored-params"] = _header_value(", ".join(g.ignored))
+    if ignored := context.get("ignored"):
+        headers["x-ignored-params"] = _header_value(", ".join(ignored))
     response.call_on_close(partial(_end, metrics, record))
     return response
 

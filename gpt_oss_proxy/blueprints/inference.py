@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Request, Response, g, request
 
 from gpt_oss_proxy.apis.base import ClientApi, Stamp, StreamRenderer
 from gpt_oss_proxy.apis.plain_text import TextRenderer
+from gpt_oss_proxy.blueprints.every_answer import header
 from gpt_oss_proxy.blueprints.request_body import read_body
 from gpt_oss_proxy.chat.collect import collect
 from gpt_oss_proxy.chat.request import ChatRequest
@@ -54,30 +55,37 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         return response
 
     def answer_request() -> Response:
+        # Each look through the proxy costs as much as what it looks for.
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]
         body = read_body(
-            request,
+            asked,
             max_bytes=settings.max_body_bytes,
             silence_seconds=settings.request_timeout_seconds,
             total_seconds=settings.total_timeout_seconds,
         )
-        chat_request = _with_effort(api.parse(body, default_model=settings.default_model))
-        chat_request = _with_reasoning_format(chat_request, settings.reasoning_fields)
+        chat_request = _with_headers(
+            asked, api.parse(body, default_model=settings.default_model), settings.reasoning_fields
+        )
         record: Record = g.record
         record.model, record.stream = chat_request.model[:200], chat_request.stream
         with _blaming_what_the_client_sent(chat_request):
             answer = dispatcher.dispatch(
-                chat_request, record, _client(), patience=_patience(), identity=_identity(api.PATH, body)
+                chat_request,
+                record,
+                _client(asked),
+                patience=_patience(asked),
+                identity=_identity(asked, api.PATH, body),
             )
         record.reference = answer.reference
         g.ignored = answer.ignored
         stamp = Stamp(f"{api.ID_PREFIX}{answer.id}", answer.created, chat_request.model)
         if not chat_request.stream:
             return _whole(api, answer, stamp, chat_request)
-        plain = _wants_text()
+        plain = _wants_text(asked)
         renderer: StreamRenderer = TextRenderer(chat_request) if plain else api.stream(stamp, chat_request)
         pieces = _stream(renderer, answer, record, keepalive_seconds=settings.keepalive_seconds, abort=plain)
-        response = Response(pieces, headers=_STREAM_HEADERS)
-        response.content_type = "text/plain; charset=utf-8" if plain else "text/event-stream; charset=utf-8"
+        kind = "text/plain; charset=utf-8" if plain else "text/event-stream; charset=utf-8"
+        response = Response(pieces, headers=_STREAM_HEADERS, content_type=kind)
         response.call_on_close(answer.close)
         return _with_reference(response, answer)
 
@@ -132,22 +140,16 @@ def _broken_off(reason: str) -> BrokenPipeError:
     return BrokenPipeError(errno.EPIPE, f"{reason}, so its transfer is broken off")
 
 
-def _with_effort(chat_request: ChatRequest) -> ChatRequest:
-    """The body's reasoning_effort goes before the header's."""
-    if chat_request.reasoning_effort:
-        return chat_request
-    return msgspec.structs.replace(chat_request, reasoning_effort=_header_one_of(_EFFORT_HEADER, EFFORTS))
+def _with_headers(asked: Request, chat_request: ChatRequest, fields: ReasoningFields) -> ChatRequest:
+    """The body's reasoning_effort goes before the header's, the header's reasoning format before the operator's."""
+    effort = chat_request.reasoning_effort or _header_one_of(asked, _EFFORT_HEADER, EFFORTS)
+    wanted = _header_one_of(asked, _FORMAT_HEADER, REASONING_FIELDS) or fields
+    return msgspec.structs.replace(chat_request, reasoning_effort=effort, reasoning_format=wanted)
 
 
-def _with_reasoning_format(chat_request: ChatRequest, default: ReasoningFields) -> ChatRequest:
-    """The header's goes before the operator's."""
-    wanted = _header_one_of(_FORMAT_HEADER, REASONING_FIELDS) or default
-    return msgspec.structs.replace(chat_request, reasoning_format=wanted)
-
-
-def _header_one_of(name: str, values: Sequence[T]) -> T | None:
+def _header_one_of(asked: Request, name: str, values: Sequence[T]) -> T | None:
     """Return the header's value, however it is capitalised, None if it is not there."""
-    given = request.headers.get(name, "").lower()
+    given = header(asked, name).lower()
     if not given:
         return None
     for value in values:
@@ -167,24 +169,27 @@ def _blaming_what_the_client_sent(chat_request: ChatRequest) -> Iterator[None]:
         raise
 
 
-def _wants_text() -> bool:
-    accepted = {kind.partition(";")[0].lower() for kind, quality in request.accept_mimetypes if quality}
+def _wants_text(asked: Request) -> bool:
+    if "text/plain" not in header(asked, "Accept").lower():
+        return False
+    accepted = {kind.partition(";")[0].lower() for kind, quality in asked.accept_mimetypes if quality}
     # axios and Angular ask for "application/json, text/plain, */*", whatever they want.
     return "text/plain" in accepted and accepted.isdisjoint({"text/event-stream", "application/json"})
 
 
-def _patience() -> float | None:
+def _patience(asked: Request) -> float | None:
     """Return the seconds after which the client's SDK gives up, None if it has not said."""
     for name in ("x-stainless-read-timeout", "x-stainless-timeout"):
-        text = request.headers.get(name, "")
-        if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) and float(text) > 0:
+        text = header(asked, name)
+        if text and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) and float(text) > 0:
             return float(text)
     return None
 
 
-def _identity(path: str, body: bytes) -> Identity | None:
+def _identity(asked: Request, path: str, body: bytes) -> Identity | None:
     """Return what makes this request the same as another, None if it does not say that it may come again."""
-    key, retries = request.headers.get("Idempotency-Key"), request.headers.get("x-stainless-retry-count")
+    environ = asked.environ
+    key, retries = environ.get("HTTP_IDEMPOTENCY_KEY"), environ.get("HTTP_X_STAINLESS_RETRY_COUNT")
     if key is None and retries is None:
         return None
     if key is not None and not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
@@ -193,16 +198,16 @@ def _identity(path: str, body: bytes) -> Identity | None:
             code="invalid_value",
             param="Idempotency-Key",
         )
-    effort = request.headers.get(_EFFORT_HEADER, "").lower()  # it is asked for as much as what the body says
+    effort = header(asked, _EFFORT_HEADER).lower()  # it is asked for as much as what the body says
     digest = hashlib.sha256(body + effort.encode("utf-8", "surrogateescape")).hexdigest()
     # Whoever has another key asks something else, whatever it says.
-    parts = (path, request.headers.get("Authorization", ""), key if key is not None else digest)
+    parts = (path, header(asked, "Authorization"), key if key is not None else digest)
     name = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
     return Identity(name, digest, again=key is not None or retries not in ("", "0"))
 
 
-def _client() -> socket.socket | None:
-    return request.environ.get("gunicorn.socket")
+def _client(asked: Request) -> socket.socket | None:
+    return asked.environ.get("gunicorn.socket")
 
 
 def _with_reference(response: Response, answer: Answer) -> Response:

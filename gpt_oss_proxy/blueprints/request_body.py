@@ -16,21 +16,20 @@ _PIECE_BYTES = 64 * 1024
 def read_body(request: Request, *, max_bytes: int, silence_seconds: float, total_seconds: float) -> bytes:
     """Return the whole body. Raises BodyTooLarge, or InvalidRequest if it is broken, slow, or a foreign page's."""
     _refuse_foreign_forms(request)
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if request.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise InvalidRequest("Send the body uncompressed, without Content-Encoding.", code="unsupported_encoding")
     length = request.content_length
     if length is not None and length > max_bytes:
         raise _too_large(max_bytes)
-    body = _read(request, max_bytes, silence_seconds, time.monotonic() + total_seconds)
+    body = _read(request, length, max_bytes, silence_seconds, time.monotonic() + total_seconds)
     if length is not None and len(body) < length:
         raise InvalidRequest("The body ended before its Content-Length.", code="incomplete_body")
     return body
 
 
-def _read(request: Request, max_bytes: int, silence_seconds: float, due: float) -> bytes:
+def _read(request: Request, left: int | None, max_bytes: int, silence_seconds: float, due: float) -> bytes:
     # Not Flask's stream: it cuts a chunked body at its limit without a word.
     stream = request.environ["wsgi.input"]
-    left = request.content_length
     if left is None and not request.environ.get("wsgi.input_terminated"):
         return b""
     pieces: list[bytes] = []
@@ -71,7 +70,7 @@ def _too_large(max_bytes: int) -> BodyTooLarge:
 
 def _refuse_foreign_forms(request: Request) -> None:
     # A foreign web page can post a form or text without asking first (CORS preflight), but not application/json.
-    if "Origin" in request.headers and request.mimetype != "application/json":
+    if "HTTP_ORIGIN" in request.environ and request.mimetype != "application/json":
         raise InvalidRequest(
             "A request from a web page must have the Content-Type application/json.", code="unsupported_content_type"
         )

@@ -26,6 +26,7 @@ from gpt_oss_proxy.errors import InvalidRequest
 
 _LONGEST_STOP = 1000  # characters
 _LONG_TEXT = 8192  # characters
+_SPECIAL = frozenset({TextReplaced, Usage, Finish})
 # Fields that are done here for an upstream that does not honour them.
 EMULATED = frozenset(
     {
@@ -181,8 +182,9 @@ class _Try:
         return msgspec.structs.replace(request, messages=(*request.messages, written, told))
 
     def _filter(self, events: list[Event]) -> list[Event]:
-        if any(map(_is_special, events)):
-            return self._filter_special(events)
+        for event in events:
+            if type(event) in _SPECIAL:
+                return self._filter_special(events)
         return self._run_filters(events)
 
     def _filter_special(self, events: list[Event]) -> list[Event]:
@@ -204,7 +206,8 @@ class _Try:
         self._raw += [event.text for event in events if isinstance(event, TextDelta)]
         fault: Fault | None = None
         for step in self.filters:
-            events = step.feed(events)
+            if not step.lets_through(events):
+                events = step.feed(events)
             fault = fault or step.fault
         if events:
             self._said = True
@@ -234,7 +237,10 @@ class _Try:
 
 def _in_parts(events: list[Event]) -> Iterator[list[Event]]:
     """Yield the list; around a long text several ones, between which others run, and none of which costs much."""
-    if not any(isinstance(event, TextDelta) and len(event.text) > _LONG_TEXT for event in events):
+    for event in events:
+        if type(event) is TextDelta and len(event.text) > _LONG_TEXT:
+            break
+    else:
         yield events
         return
     for event in events:
@@ -243,10 +249,6 @@ def _in_parts(events: list[Event]) -> Iterator[list[Event]]:
                 yield [TextDelta(event.text[start : start + _LONG_TEXT])]
         else:
             yield [event]
-
-
-def _is_special(event: Event) -> bool:
-    return isinstance(event, TextReplaced | Usage | Finish)
 
 
 def add(one: Usage, other: Usage) -> Usage:

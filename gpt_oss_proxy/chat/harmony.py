@@ -8,7 +8,7 @@ the answer, commentary is a tool's call or what is said before one.
 
 import re
 
-from gpt_oss_proxy.chat.events import FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.events import Event, Finish, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.filter import Filter
 from gpt_oss_proxy.chat.stop import WordFinder
 
@@ -16,6 +16,7 @@ _HEAD = ("<|start|>", "<|channel|>", "<|constrain|>")
 _BODY = "<|message|>"
 _ENDS = ("<|end|>", "<|return|>", "<|call|>", "<|endoftext|>")
 _TAGS = (*_HEAD, _BODY, *_ENDS)
+_FIRST = "<"  # what all tags begin with
 _RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]+)")
 _CHANNEL = re.compile(r"(analysis|commentary|final)\b")
 _BARE_HEAD = re.compile(r"\s*(assistant|system|user)?\s*(analysis|commentary|final)?\s*(to=\S+)?\s*(json)?\s*")
@@ -33,6 +34,16 @@ class Harmony(Filter):
         self._reasons = False
         self._calls = False
         self._next_call = 0
+
+    def lets_through(self, events: list[Event]) -> bool:
+        """Return whether the events are text without a trace of a tag, outside of all tags."""
+        if self._head is not None or self._calls or self._reasons or self._finder.holds:
+            return False
+        for event in events:
+            kind = type(event)
+            if kind is Finish or kind is ToolCallDelta or (kind is TextDelta and _FIRST in event.text):  # type: ignore[union-attr] # it is one
+                return False
+        return True
 
     def text(self, delta: TextDelta) -> None:
         """Read on to the next tag, and the next."""

@@ -5,6 +5,7 @@ The first is the one that begins first. Only what could still become one is held
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from gpt_oss_proxy.chat.events import FinishReason, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.filter import Filter
@@ -49,6 +50,11 @@ class WordFinder:
         self._complete = ""
         self.found = ""
         self.rest = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether some text is held back."""
+        return bool(self._held)
 
     def feed(self, text: str) -> str:
         """Return what can be said now; after the word was found it must not be called again."""
@@ -104,19 +110,26 @@ class WordFinder:
         return rest
 
 
+@lru_cache(64)
+def _fallback(word: str) -> tuple[int, ...]:
+    """Return, of each beginning of the word, its longest proper end that begins the word."""
+    fallback = [0] * len(word)
+    length = 0
+    for position in range(1, len(word)):
+        while length and word[position] != word[length]:
+            length = fallback[length - 1]
+        length += word[position] == word[length]
+        fallback[position] = length
+    return tuple(fallback)
+
+
 class _Word:
     """A word, and how much of it the text so far ends with (Knuth, Morris and Pratt)."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.matched = 0
-        self._fallback = [0] * len(text)  # of each beginning: its longest proper end that begins the word
-        length = 0
-        for position in range(1, len(text)):
-            while length and text[position] != text[length]:
-                length = self._fallback[length - 1]
-            length += text[position] == text[length]
-            self._fallback[position] = length
+        self._fallback = _fallback(text)
 
     @property
     def begun(self) -> int:

@@ -7,6 +7,7 @@ makes; without it (in tests) they are those of this process.
 import contextlib
 import os
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -56,6 +57,11 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        # A look-up by labels costs the library more than the counting.
+        self._requests_of = lru_cache(1024)(self._requests.labels)
+        self._tries_of = lru_cache(64)(self._tries.labels)
+        self._first_of = lru_cache(64)(self._first.labels)
+        self._total_of = lru_cache(64)(self._total.labels)
 
     def reserve(self) -> None:
         """Make room for this process's counts: on a full disk the first write into a sparse file would kill it.
@@ -82,13 +88,13 @@ class Metrics:
         """Count a request that is over."""
         if self._broken:
             return
-        self._requests.labels(record.upstream, str(record.stream).lower(), str(record.status), record.outcome).inc()
+        self._requests_of(record.upstream, str(record.stream).lower(), str(record.status), record.outcome).inc()
         for upstream in record.asked:
-            self._tries.labels(upstream).inc()
+            self._tries_of(upstream).inc()
         if record.upstream:
-            self._total.labels(record.upstream).observe(record.total_seconds)
+            self._total_of(record.upstream).observe(record.total_seconds)
             if record.first_seconds is not None:
-                self._first.labels(record.upstream).observe(record.first_seconds)
+                self._first_of(record.upstream).observe(record.first_seconds)
 
     def text(self) -> bytes:
         """Return everything, summed over all workers, those that have ended included."""

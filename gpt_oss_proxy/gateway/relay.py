@@ -7,11 +7,12 @@ waits for lists of events with time limits of its own, and ends the call by clos
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import msgspec
 from gevent.lock import Semaphore
-from gevent.queue import Empty, SimpleQueue
+from gevent.queue import SimpleQueue
 
 from gpt_oss_proxy.chat.events import Event, Finish
 from gpt_oss_proxy.errors import (
@@ -25,6 +26,8 @@ from gpt_oss_proxy.gateway.call import ClosableLists
 
 # Lists read ahead of the client. Beyond it the upstream is read no faster than the client reads.
 _READ_AHEAD = 8
+_SOON = 0.001  # seconds
+_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 # What of a client's patience is kept for the way to it.
 _SHARE_OF_PATIENCE = 0.1
 _MOST_OF_PATIENCE_SECONDS = 2.0
@@ -70,17 +73,27 @@ class Relay:
         self._room = Semaphore(_READ_AHEAD)
         self._finished = False
         self._heard = False
+        self._waits = True  # for the upstream, and not for room
+        now = time.monotonic()
+        self._total_due = now + limits.total
+        self._heard_at = self._told_at = now
         self._reader = gevent.spawn(self._read)
         self._reader.rawlink(self._end)
-        # Not only where lists are awaited: a client that reads nothing keeps its handler from ever coming there.
-        self._timer = gevent.get_hub().loop.timer(limits.total)
-        self._timer.start(self.stop, TotalTimeout())
+        # One timer for all limits, set to the nearest: an event only notes its time, and costs no timer.
+        self._timer = self._new_timer(now)
 
     def __iter__(self) -> Iterator[list[Event]]:
         """Yield the lists; see the class."""
         try:
             while not self._finished:
-                yield from self._wait()
+                item = self._queue.get()
+                if isinstance(item, _End):
+                    raise item.error or InternalError
+                self._told_at = time.monotonic()
+                if item:
+                    self._room.release()
+                    self._finished = isinstance(item[-1], Finish)
+                yield item
         finally:
             self.close()
 
@@ -108,10 +121,13 @@ class Relay:
                 for events in self._call:
                     if whole and events:  # nobody reads on, so nothing may follow
                         break
-                    if not whole:
-                        self._room.acquire()
-                        self._queue.put(events)
-                        whole = bool(events) and isinstance(events[-1], Finish)
+                    self._heard = True
+                    if events:
+                        whole = isinstance(events[-1], Finish)
+                        self._hand_over(events)
+                    else:
+                        gevent.sleep(_A_MOMENT)  # whoever only shows that it is alive must not do so without a break
+                    self._heard_at = time.monotonic()
             except GatewayError as error:
                 return error
             except gevent.GreenletExit:
@@ -120,35 +136,34 @@ class Relay:
                 pass
         return None
 
-    def _wait(self) -> Iterator[list[Event]]:
-        """Yield keep-alives, then the next list that tells something."""
-        now = time.monotonic()
-        idle_due = now + self._limits.idle
-        keepalive_due = now + self._limits.keepalive
-        while True:
-            item = self._next(min(idle_due, keepalive_due))
-            now = time.monotonic()
-            if isinstance(item, _End):
-                raise item.error or InternalError
-            if item is not None:
-                self._room.release()
-                self._heard = True
-                idle_due = now + self._limits.idle
-                if item:
-                    self._finished = isinstance(item[-1], Finish)
-                    yield item
-                    return
-            if now >= idle_due:
-                raise UpstreamIdleTimeout if self._heard else UpstreamFirstEventTimeout
-            if now >= keepalive_due:
-                keepalive_due = now + self._limits.keepalive
-                yield []
+    def _hand_over(self, events: list[Event]) -> None:
+        if self._room.locked():
+            self._waits = False
+        self._room.acquire()
+        self._waits = True
+        self._queue.put(events)
 
-    def _next(self, due: float) -> "list[Event] | _End | None":
-        try:
-            return self._queue.get(timeout=max(due - time.monotonic(), 0))
-        except Empty:
-            return None
+    def _tick(self) -> None:
+        """Look which limit is reached, in the hub: also a client that reads nothing must not escape them."""
+        now = time.monotonic()
+        if now >= self._total_due:
+            self.stop(TotalTimeout())
+        elif self._waits and now >= self._heard_at + self._limits.idle:
+            self.stop((UpstreamIdleTimeout if self._heard else UpstreamFirstEventTimeout)())
+        else:
+            if now >= self._told_at + self._limits.keepalive:
+                self._told_at = now
+                if self._queue.empty():
+                    self._queue.put([])
+            self._timer.close()
+            self._timer = self._new_timer(now)
+
+    def _new_timer(self, now: float) -> Any:
+        heard_at = self._heard_at if self._waits else now
+        due = min(self._total_due, self._told_at + self._limits.keepalive, heard_at + self._limits.idle)
+        timer = gevent.get_hub().loop.timer(max(due - now, _SOON))
+        timer.start(self._tick)
+        return timer
 
 
 class _End(msgspec.Struct, frozen=True):

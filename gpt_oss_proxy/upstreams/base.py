@@ -20,7 +20,7 @@ from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Event, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamProtocolError, UpstreamTooLarge
-from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, read_blocks
+from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, is_read, read_blocks
 
 T = TypeVar("T")
 _REFERENCE = re.compile(r"[A-Za-z0-9_=-]{1,128}")  # no URL, host name or address: it goes into a header and the log
@@ -44,7 +44,7 @@ class _Mender:
 
     def mend(self, text: str) -> str:
         """Return the text that can be said now."""
-        if text.isascii() and not self._held:
+        if not self._held and text.isascii():
             return text
         text = self._held + text
         self._held = ""
@@ -72,6 +72,8 @@ class Decoder(abc.ABC):
     def __init__(self, framer: sse.Decoder | sse.LineDecoder) -> None:
         self._framer = framer
         self._events: list[Event] = []
+        self._run: list[str] = []  # text that will be one event: much of it may come in one read
+        self._run_kind: type[TextDelta | ReasoningDelta] = TextDelta
         self._started = False
         self._length = 0
         self._text = _Mender()
@@ -93,7 +95,7 @@ class Decoder(abc.ABC):
                 self.failure = error
         except GatewayError as error:
             self.failure = error
-        return self._take() if heard or self._events or self.failure else None
+        return self._take() if heard or self._run or self._events or self.failure else None
 
     def close(self) -> list[Event]:
         """Return the last events, Finish among them: the body has ended. Raises UpstreamIncomplete and its kin."""
@@ -111,30 +113,41 @@ class Decoder(abc.ABC):
 
     def emit(self, event: Event) -> None:
         """Add one event to the list that the current bytes complete."""
+        self._end_run()
         self._events.append(event)
 
     def start(self, reference: str) -> None:
         """Tell the upstream's own id of this answer, once."""
         if not self._started and _REFERENCE.fullmatch(reference):
             self._started = True
-            self._events.append(Started(reference))
+            self.emit(Started(reference))
 
     def say(self, text: str) -> None:
         """Add text of the answer; half a character waits for its other half."""
         if text := self._text.mend(text):
-            self._grow(len(text))
-            self._events.append(TextDelta(text))
+            self._add(TextDelta, text)
 
     def think(self, text: str) -> None:
         """Add text of the reasoning."""
         if text := self._reasoning.mend(text):
-            self._grow(len(text))
-            self._events.append(ReasoningDelta(text))
+            self._add(ReasoningDelta, text)
 
     def call(self, index: int, *, call_id: str = "", name: str = "", arguments: str = "") -> None:
         """Add the beginning of a tool call, or more of its arguments."""
         self._grow(len(arguments))
-        self._events.append(ToolCallDelta(index, whole(call_id), whole(name), whole(arguments)))
+        self.emit(ToolCallDelta(index, whole(call_id), whole(name), whole(arguments)))
+
+    def _add(self, kind: type[TextDelta | ReasoningDelta], text: str) -> None:
+        self._grow(len(text))
+        if kind is not self._run_kind:
+            self._end_run()
+            self._run_kind = kind
+        self._run.append(text)
+
+    def _end_run(self) -> None:
+        if self._run:
+            self._events.append(self._run_kind("".join(self._run)))
+            self._run.clear()
 
     def _grow(self, length: int) -> None:
         """Bound what an answer costs: decoders, the whole answer and its count of tokens keep all of it."""
@@ -144,11 +157,12 @@ class Decoder(abc.ABC):
 
     def _flush(self) -> None:
         if thought := self._reasoning.close():
-            self._events.append(ReasoningDelta(thought))
+            self.emit(ReasoningDelta(thought))
         if text := self._text.close():
-            self._events.append(TextDelta(text))
+            self.emit(TextDelta(text))
 
     def _take(self) -> list[Event]:
+        self._end_run()
         events, self._events = self._events, []
         return events
 
@@ -201,7 +215,7 @@ def _decode(response: requests.Response, decoder: Decoder, grace_seconds: float)
     deadline: float | None = None
     while not decoder.ended:
         try:
-            block = _next_before(blocks, deadline)
+            block = None if is_read(response) else _next_before(blocks, deadline)
         except GatewayError:
             if not decoder.complete:
                 raise
@@ -221,7 +235,7 @@ def _decode(response: requests.Response, decoder: Decoder, grace_seconds: float)
     # The client has its answer; the rest is for the pool, which takes only connections read to their end.
     deadline = time.monotonic() + grace_seconds
     with contextlib.suppress(GatewayError):
-        while _next_before(blocks, deadline) is not None:
+        while not is_read(response) and _next_before(blocks, deadline) is not None:
             pass
 
 

@@ -5,33 +5,24 @@ head of the answer, in the body.
 """
 
 import email.utils
-import errno
 import http.client
-import io
 import json
-import socket
-import time
 from collections.abc import Iterator, Mapping
-from http.cookiejar import DefaultCookiePolicy
+from functools import lru_cache
 from typing import Any
 
 import gevent
 import msgspec
 import requests
-import requests.adapters
-import urllib3
-import urllib3.connection
-import urllib3.connectionpool
 import urllib3.exceptions
+from requests.structures import CaseInsensitiveDict
 
 from gpt_oss_proxy.errors import (
     GatewayError,
     ModelNotFound,
-    Overloaded,
     RateLimited,
     UpstreamBadGateway,
     UpstreamConnectionError,
-    UpstreamConnectTimeout,
     UpstreamFailed,
     UpstreamFirstEventTimeout,
     UpstreamIncomplete,
@@ -39,21 +30,16 @@ from gpt_oss_proxy.errors import (
     UpstreamRejected,
     UpstreamTooLarge,
     UpstreamUnavailable,
-    UpstreamUnreachable,
     quote,
 )
+from gpt_oss_proxy.upstreams.fast_adapter import FastAdapter
+from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 
 _READ_BYTES = 64 * 1024
-_BUFFER_BYTES = 16 * 1024
-_SLICE_SECONDS = 0.001  # how long bytes of one answer may be read without letting others run
-_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_SECONDS = 0.5
-_MOST_INTERIM_HEADS = 8
 _LONGEST_RETRY_AFTER = 64  # characters; a date has 29
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})  # those that urllib3 undoes; we ask for the first
-_IDLE_SECONDS = 4.0  # uvicorn and Node close what has been idle for 5
-_POOLED_CONNECTIONS = 1024  # per upstream and worker; above it a connection is opened and closed again
 
 
 class HTTPStatusError(Exception):
@@ -68,31 +54,25 @@ class HTTPStatusError(Exception):
 
 
 class Transport:
-    """One pooled session: no proxies or netrc from the environment, no cookies, no redirects, no retries."""
+    """One pool of connections: no proxies or netrc from the environment, no cookies, no redirects, no retries.
 
-    def __init__(self, *, connect_timeout_seconds: float) -> None:
-        self._session = _Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers.clear()
-        adapter = _Adapter(connect_timeout_seconds)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
-        self._connect_timeout_seconds = connect_timeout_seconds
+    Requests go to requests' adapter, and not through a Session, which does all these things and takes its time.
+    """
+
+    def __init__(self, *, connect_timeout_seconds: float, fast: bool = True) -> None:
+        """`fast` chooses between our adapter and requests' own."""
+        self._adapter: StandardAdapter = (FastAdapter if fast else StandardAdapter)(connect_timeout_seconds)
+        self._timeout = (connect_timeout_seconds, None)
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        self._adapter.close()
 
     def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> requests.Response:
         """Return the answer's head, its body unread. Raises HTTPStatusError, or a GatewayError."""
         try:
-            response = self._session.request(
-                method,
-                url,
-                headers={"Accept-Encoding": "identity", "User-Agent": "gpt-oss-proxy", **headers},
-                data=body,
-                stream=True,
-                allow_redirects=False,
-                # No read time-out here: it would be one per read. The relay watches over silence and the whole.
-                timeout=(self._connect_timeout_seconds, None),
-            )
+            # No read time-out here: it would be one per read. The relay watches over silence and the whole.
+            response = self._adapter.send(_request(method, url, headers, body), stream=True, timeout=self._timeout)
         except requests.ConnectionError as error:
             raise _head_error(error) from error
         except (requests.RequestException, http.client.HTTPException, ValueError) as error:
@@ -133,6 +113,22 @@ class Transport:
         return bytes(body)
 
 
+@lru_cache(256)
+def _prepared(method: str, url: str) -> requests.PreparedRequest:
+    """Return a request without headers: to prepare one takes requests longer than all the rest."""
+    return requests.Request(method, url).prepare()
+
+
+def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> requests.PreparedRequest:
+    request = requests.PreparedRequest()
+    request.method, request.url, request.body = method, _prepared(method, url).url, body
+    length = {"Content-Length": str(len(body))} if body is not None else {}
+    request.headers = CaseInsensitiveDict(
+        {"Accept-Encoding": "identity", "User-Agent": "gpt-oss-proxy", **headers, **length}
+    )
+    return request
+
+
 def read_blocks(response: requests.Response) -> Iterator[bytes]:
     """Yield the body as it comes, decompressed, each read at once. Raises UpstreamIncomplete, UpstreamProtocolError."""
     raw = response.raw
@@ -147,6 +143,11 @@ def read_blocks(response: requests.Response) -> Iterator[bytes]:
         if not block:
             return
         yield block
+
+
+def is_read(response: requests.Response) -> bool:
+    """Return whether it is known, without waiting, that no more blocks will come."""
+    return getattr(response.raw, "at_end", False)
 
 
 def error_from_status(error: HTTPStatusError) -> GatewayError:
@@ -228,155 +229,3 @@ def _retry_after(value: str | None) -> str | None:
         return value if value.isdigit() or email.utils.parsedate_to_datetime(value) else None
     except (ValueError, OverflowError):  # there is no such day
         return None
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter over connections that know when they are connecting."""
-
-    def __init__(self, connect_timeout_seconds: float) -> None:
-        self._connect_timeout_seconds = connect_timeout_seconds
-        super().__init__(pool_maxsize=_POOLED_CONNECTIONS, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        seconds = self._connect_timeout_seconds
-
-        class Plain(_Connecting, urllib3.connection.HTTPConnection):
-            limit_seconds = seconds
-            response_class = _Answer
-
-        class Secure(_Connecting, urllib3.connection.HTTPSConnection):
-            limit_seconds = seconds
-            response_class = _Answer
-
-        class PlainPool(_Pool, urllib3.connectionpool.HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(_Pool, urllib3.connectionpool.HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-
-
-class _FairReader(io.RawIOBase):
-    """A socket's bytes, read fairly: gevent's recv lets no one else run for as long as there is data.
-
-    It stands below all buffers, because http.client (trailers, chunk heads) and urllib3 (compressed nothing) read on in
-    loops of their own for as long as an upstream likes to send.
-    """
-
-    def __init__(self, raw: io.RawIOBase) -> None:
-        self._raw = raw
-        self._since = time.monotonic()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        begun = time.monotonic()
-        if begun - self._since > _SLICE_SECONDS:
-            gevent.sleep(_A_MOMENT)
-            begun = self._since = time.monotonic()
-        size = self._raw.readinto(buffer)
-        now = time.monotonic()
-        if now - begun > _SLICE_SECONDS:  # it had to wait, so others have run
-            self._since = now
-        return size
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Answer(http.client.HTTPResponse):
-    """An answer read fairly; http.client itself would read on for as long as `100 Continue` comes."""
-
-    _interim = 0
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        raw: io.RawIOBase = self.fp.detach()
-        self.fp = io.BufferedReader(_FairReader(raw), _BUFFER_BYTES)
-
-    def _read_next_chunk_size(self) -> int:
-        size: int = super()._read_next_chunk_size()  # type: ignore[misc] # typeshed leaves it out
-        if size < 0:  # http.client would hand over the chunks' heads as text
-            raise ValueError
-        return size
-
-    def _read_status(self) -> tuple[str, int, str]:
-        line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc] # typeshed leaves it out
-        if line[1] == http.client.SWITCHING_PROTOCOLS:  # nobody asked for it
-            raise http.client.HTTPException
-        if 100 <= line[1] < 200:
-            # http.client skips 100 only: a 103 would count as the answer, and the true one go to the next request.
-            line = line[0], http.client.CONTINUE, line[2]
-        self._interim += line[1] == http.client.CONTINUE
-        if self._interim > _MOST_INTERIM_HEADS:
-            raise http.client.HTTPException
-        return line
-
-
-class _Session(requests.Session):
-    """A session that does not even look where a redirect leads: requests would read its whole body first."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests' own hook
-        return None
-
-
-class _Pool:
-    """A pool that closes connections before their servers do: a POST into a closed one could not be repeated."""
-
-    pool: Any  # urllib3's queue
-    _sweeping = False
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        conn = super()._get_conn(timeout)  # type: ignore[misc] # a mix-in over urllib3's pools
-        if conn.sock is not None and conn.idle_since <= time.monotonic() - _IDLE_SECONDS:
-            conn.close()
-        return conn
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.idle_since = time.monotonic()
-        super()._put_conn(conn)  # type: ignore[misc] # a mix-in over urllib3's pools
-        if not self._sweeping:
-            self._sweeping = True
-            gevent.spawn_later(_IDLE_SECONDS, self._sweep)
-
-    def _sweep(self) -> None:
-        open_ones = (
-            [conn for conn in self.pool.queue if conn is not None and conn.sock is not None] if self.pool else []
-        )
-        oldest = time.monotonic() - _IDLE_SECONDS
-        for conn in open_ones:
-            if conn.idle_since <= oldest:
-                conn.close()
-        self._sweeping = any(conn.sock is not None for conn in open_ones)
-        if self._sweeping:
-            gevent.spawn_later(_IDLE_SECONDS / 4, self._sweep)
-
-
-class _Connecting:
-    """A connection whose name look-up, TCP and TLS share one deadline, and whose failure in them is known as such."""
-
-    limit_seconds: float
-    sock: socket.socket
-
-    def connect(self) -> None:
-        timeout = gevent.Timeout(self.limit_seconds)
-        try:
-            with timeout:
-                super().connect()  # type: ignore[misc] # a mix-in over urllib3's connections
-                self.sock.settimeout(None)  # else it would limit the sending of the request, too
-        except gevent.Timeout as error:
-            if error is not timeout:
-                raise
-            raise UpstreamConnectTimeout from error
-        except urllib3.exceptions.NewConnectionError as error:  # refused, no such name: by its class a time-out, too
-            ours = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.EMFILE, errno.ENFILE)
-            raise (Overloaded if ours else UpstreamUnreachable) from error
-        except (urllib3.exceptions.ConnectTimeoutError, TimeoutError) as error:
-            raise UpstreamConnectTimeout from error
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise UpstreamUnreachable from error

@@ -86,7 +86,7 @@ def test_an_object_is_read(body: bytes, value: dict[str, Any]) -> None:
         ('{"a": 1}'.encode("utf-16"), "it is not valid UTF-8 text."),
         ('{"a": 1}'.encode("utf-16-be"), "Expecting value at line 1, column 1."),
         ('{"a": 1}'.encode("utf-32-le"), "Expecting property name enclosed in double quotes at line 1, column 2."),
-        (b'\xef\xbb\xbf{"a": 1}', "Unexpected UTF-8 BOM (decode using utf-8-sig) at line 1, column 1."),
+        (b'\xef\xbb\xbf{"a": 1}', "it begins with a byte order mark."),
         (b'{"a": ' * 100_000, "it is nested too deeply."),
         (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "it is nested too deeply."),
         (b'{"a": ' + b"[" * 90_000 + b"]" * 90_000 + b"}", "it is nested too deeply."),

@@ -1,8 +1,7 @@
 """The access log, as what it says."""
 
+import io
 import json
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,18 +9,18 @@ import pytest
 from gpt_oss_proxy.gateway import access_log
 
 
-class _Lines(logging.Handler):
+class _Lines(io.StringIO):
     def __init__(self) -> None:
         super().__init__()
         self.told: list[dict[str, Any]] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(json.loads(record.getMessage()))
+    def write(self, text: str) -> int:
+        self.told += map(json.loads, text.splitlines())
+        return len(text)
 
 
 @pytest.fixture
-def log() -> Iterator[list[dict[str, Any]]]:
+def log(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     lines = _Lines()
-    access_log._log.addHandler(lines)
-    yield lines.told
-    access_log._log.removeHandler(lines)
+    monkeypatch.setattr(access_log, "_output", lines)
+    return lines.told

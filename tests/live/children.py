@@ -54,7 +54,8 @@ class Child:
             self.process = subprocess.Popen(
                 [*_WITH_PARENT, *command],
                 cwd=folder,
-                env={**kept, "PYTHONUNBUFFERED": "1", **env},
+                # Killed, they leave temporary files behind: where pytest removes them.
+                env={**kept, "PYTHONUNBUFFERED": "1", "TMPDIR": str(log.parent), **env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -45,13 +45,18 @@ def decode(decoder: Decoder, body: bytes, size: int = 1_000_000, *, cut: bool = 
 
 
 def run(
-    decoder: Decoder, body: bytes, size: int = 1_000_000, *, cut: bool = False
+    decoder: Decoder, body: bytes, size: int | None = None, *, cut: bool = False
 ) -> tuple[list[Event], GatewayError | None]:
-    """Return all events and the error that ended them, if one did."""
+    """Return all events and the error that ended them, if one did. Without `size` each line comes alone."""
     events: list[Event] = []
+    reads = (
+        body.splitlines(keepends=True)
+        if size is None
+        else [body[start : start + size] for start in range(0, len(body), size)]
+    )
     try:
-        for start in range(0, len(body), size):
-            events += decoder.feed(body[start : start + size]) or []
+        for read in reads:
+            events += decoder.feed(read) or []
             if decoder.failure:
                 raise decoder.failure
             if decoder.ended:

@@ -75,7 +75,7 @@ def test_bytes_that_complete_no_record_are_told_apart_from_records_that_tell_not
         None,
         [TextDelta("a")],
         [],
-        [TextDelta("b"), TextDelta("c")],
+        [TextDelta("bc")],
     ]
 
 
@@ -248,7 +248,7 @@ def test_a_request_goes_out_as_it_was_built():
 
 def test_each_read_is_a_list_and_one_that_tells_nothing_is_a_sign_of_life():
     response = Response(b'"a"\n"b"\n', b'"c', b'"\n', b'""\n', b"END\n")
-    assert read(response) == ([[TextDelta("a"), TextDelta("b")], [TextDelta("c")], [], [], [Finish("stop")]], None)
+    assert read(response) == ([[TextDelta("ab")], [TextDelta("c")], [], [], [Finish("stop")]], None)
 
 
 def test_a_failure_comes_after_the_events_before_it():

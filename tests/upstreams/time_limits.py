@@ -1,4 +1,7 @@
-"""A program that tries the transport's limits of time over gevent's sockets, and prints what came of each."""
+"""A program that tries the transport's limits of time over gevent's sockets, and prints what came of each.
+
+Its argument names the adapter: fast or standard.
+"""
 
 from gevent import monkey
 
@@ -12,15 +15,17 @@ import socket  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable, Mapping  # noqa: E402
+from unittest.mock import patch  # noqa: E402
 
 import gevent  # noqa: E402
+import gevent.socket  # noqa: E402
 
 from gpt_oss_proxy import sse  # noqa: E402
 from gpt_oss_proxy.chat.events import Finish, TextDelta  # noqa: E402
 from gpt_oss_proxy.chat.request import ChatRequest  # noqa: E402
 from gpt_oss_proxy.errors import GatewayError  # noqa: E402
 from gpt_oss_proxy.gateway.relay import Relay, TimeLimits  # noqa: E402
-from gpt_oss_proxy.upstreams import transport  # noqa: E402
+from gpt_oss_proxy.upstreams import fast_adapter, standard_adapter, transport  # noqa: E402
 from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream  # noqa: E402
 from gpt_oss_proxy.upstreams.chatkit import ChatKit  # noqa: E402
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, read_blocks  # noqa: E402
@@ -28,7 +33,8 @@ from tests.upstreams.decoding import ask, sse_bytes  # noqa: E402
 from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, RawServer, Step, chunk, with_length  # noqa: E402
 
 Upstream.grace_seconds = transport._ERROR_BODY_SECONDS = 0.1
-TRANSPORT = Transport(connect_timeout_seconds=0.1)
+FAST = sys.argv[1] == "fast"
+TRANSPORT = Transport(connect_timeout_seconds=0.1, fast=FAST)
 REQUEST = ask("Hi")
 
 
@@ -171,12 +177,11 @@ def killed_while_connecting() -> str:
 
 
 def name_lookup_hangs() -> object:
-    looked_up = socket.getaddrinfo
-    socket.getaddrinfo = lambda *args, **rest: gevent.sleep(20)
-    try:
+    def look_up(*args: object, **rest: object) -> None:
+        gevent.sleep(20)
+
+    with patch.object(socket, "getaddrinfo", look_up), patch.object(gevent.socket, "getaddrinfo", look_up):
         return send("http://upstream.example")
-    finally:
-        socket.getaddrinfo = looked_up
 
 
 def tls_hangs() -> object:
@@ -242,8 +247,8 @@ def slow_reader_of_the_request() -> str:
 def idle_connections() -> str:
     """What is idle is closed, and the next request gets a new connection; what is in use is not."""
     server = RawServer([with_length(b"Hi")], [with_length(b"Hi")], [CHUNKED + b"\r\n" + chunk(b"a"), hang])
-    transport._IDLE_SECONDS = 0.1
-    own = Transport(connect_timeout_seconds=1)
+    fast_adapter.IDLE_SECONDS = standard_adapter.IDLE_SECONDS = 0.1
+    own = Transport(connect_timeout_seconds=1, fast=FAST)
 
     def ask() -> str:
         with own.send("GET", server.url, headers={}, body=None) as answer:
@@ -252,8 +257,11 @@ def idle_connections() -> str:
     said = [ask(), ask()]
     before = server.connections
     gevent.sleep(0.3)
-    (pool,) = own._session.adapters["http://"].poolmanager.pools._container.values()
-    closed = all(conn is None or conn.sock is None for conn in pool.pool.queue)
+    if FAST:
+        closed = not any(pool._idle for pool in own._adapter._pools.values())
+    else:
+        (pool,) = own._adapter.poolmanager.pools._container.values()
+        closed = all(conn is None or conn.sock is None for conn in pool.pool.queue)
     answer = own.send("GET", server.url, headers={}, body=None)
     blocks = read_blocks(answer)
     said.append(next(blocks).decode())

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from gpt_oss_proxy import sse
@@ -16,6 +17,7 @@ from gpt_oss_proxy.errors import (
     quote,
 )
 from gpt_oss_proxy.upstreams.base import Decoder, field, json_object, json_text, upstream_said, whole
+from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_delta
 
 _SEPARATOR = "\n\n"  # between parts, messages and thoughts of one answer
 _SIGN_IN = re.compile(r"\b(sign|log)[\s-]?in\b|captcha|verify (that )?you are|session (has )?expired", re.IGNORECASE)
@@ -70,6 +72,9 @@ class ChatKitDecoder(Decoder):
 
     def decode(self, record: bytes) -> None:
         """Emit what one event means; unknown ones mean nothing."""
+        if b"text_delta" in record and (added := read_text_delta(record)):  # nearly all of an answer
+            self._add_text(*added)
+            return
         if record == b"[DONE]":  # no known server sends it, and some clients skip it
             return
         event = json_object(record)
@@ -201,9 +206,14 @@ class ChatKitDecoder(Decoder):
     # Text
 
     def _text_delta(self, update: dict[str, Any], item_id: str) -> None:
-        item, index = self._open(item_id), _index(update)
-        sent = item.parts.setdefault(index, _Part())
-        if delta := field(update, str, "delta"):
+        self._add_text(item_id, _index(update), field(update, str, "delta") or "")
+
+    def _add_text(self, item_id: str, index: int, delta: str) -> None:
+        item = self._open(item_id)
+        sent = item.parts.get(index)
+        if sent is None:
+            sent = item.parts[index] = _Part()
+        if delta:
             sent.append(delta)
             self._say(item, index, delta)
 
@@ -229,9 +239,10 @@ class ChatKitDecoder(Decoder):
             self._say(item, index, rest)
 
     def _say(self, item: _Item, index: int, text: str) -> None:
-        if self._last_part not in (None, (item, index)):
-            text = _SEPARATOR + text
-        self._last_part = item, index
+        last = self._last_part
+        if last is None or last[0] is not item or last[1] != index:
+            self._last_part = item, index
+            text = _SEPARATOR + text if last else text
         self.say(text)
 
     def _open(self, item_id: str) -> _Item:
@@ -331,7 +342,12 @@ def _failure(said: str, *, should_retry: bool | None = None) -> GatewayError:
 
 def _name(event: dict[str, Any]) -> str:
     """Return the type in one spelling for both dialects: `thread.item_done` and `thread.item.done` are one."""
-    return (field(event, str, "type") or "").lower().replace("_", ".")
+    return _in_one_spelling(field(event, str, "type") or "")
+
+
+@lru_cache(256)
+def _in_one_spelling(name: str) -> str:
+    return name.lower().replace("_", ".")
 
 
 def _index(update: dict[str, Any]) -> int:

@@ -1,0 +1,419 @@
+"""HTTP/1.1 over gevent's sockets and httptools' parser, as a transport adapter of requests.
+
+What a read of the socket brings is handed on at once, however many chunks it has; urllib3 and http.client would hand on
+one after the other. A wait for bytes comes before each read, so that all others who wait have their turn between two
+reads, and no upstream can keep a worker to itself. Whatever it cannot do (proxies, client certificates, other rules for
+TLS) it leaves to the adapter that it extends.
+"""
+
+import contextlib
+import errno
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+import gevent
+import httptools
+import msgspec
+import requests
+import urllib3
+from gevent import monkey
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from gpt_oss_proxy.errors import Overloaded, UpstreamConnectTimeout, UpstreamUnreachable
+from gpt_oss_proxy.upstreams.standard_adapter import IDLE_SECONDS, POOLED_CONNECTIONS, StandardAdapter
+
+_READ_BYTES = 64 * 1024
+_MOST_HEAD_BYTES = 64 * 1024
+_LONGEST_HEADER = 64 * 1024  # as http.client has it, like the next one
+_MOST_HEADERS = 100
+_MOST_INTERIM_HEADS = 8
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+# gevent's own poll would switch to other greenlets; this one only looks, and returns at once.
+_poll = monkey.get_original("select", "poll")
+
+
+class FastAdapter(StandardAdapter):
+    """See the module. It stands where requests lets a subclass stand: below `send`, which tests may replace."""
+
+    def __init__(self, connect_timeout_seconds: float) -> None:
+        super().__init__(connect_timeout_seconds)
+        self._connect_seconds = connect_timeout_seconds
+        self._pools: dict[_Origin, _Pool] = {}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """Return the pool that the request goes to: ours, if it can do what is asked."""
+        if proxies or cert or verify is not True:
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        origin = _target(request.url or "").origin
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = _Pool(origin, self._connect_seconds)
+        return pool
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Ours has its rules from the beginning."""
+        if not isinstance(conn, _Pool):
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call] # requests' own lack
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        """Return the path, and the query."""
+        return super().request_url(request, proxies) if proxies else _target(request.url or "").path
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Return the answer's head; `raw` has its body."""
+        if not isinstance(resp, Body):
+            return super().build_response(req, resp)
+        response = requests.Response()
+        response.status_code = resp.status
+        response.reason = resp.reason
+        response.headers = CaseInsensitiveDict(resp.headers)
+        # Whatever is compressed, urllib3 can undo.
+        coded = "content-encoding" in resp.headers
+        pieces: Any = _Pieces(resp)
+        response.raw = urllib3.HTTPResponse(pieces, resp.headers, preload_content=False) if coded else resp
+        response.url = req.url or ""
+        response.request = req
+        return response
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        super().close()
+        for pool in self._pools.values():
+            pool.close()
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    """A server; `name` is what the header Host calls it."""
+
+    scheme: str
+    host: str
+    port: int
+    name: str
+
+
+class _Target(msgspec.Struct, frozen=True):
+    """Where a URL leads. `path` has the query."""
+
+    origin: _Origin
+    path: str
+
+
+@lru_cache(256)
+def _target(url: str) -> _Target:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise requests.exceptions.InvalidURL(url)
+    origin = _Origin(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), parts.netloc)
+    return _Target(origin, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+
+
+def _encode(method: str, path: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
+    head = "\r\n".join(lines)
+    if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
+        raise ValueError("a line end in a header")
+    return head.encode("latin-1") + b"\r\n\r\n" + body
+
+
+class Body:
+    """One answer as it is read: its head first, then its body, the transfer coding undone.
+
+    The callbacks of httptools fill it. An answer that was read to its end gives its connection back.
+    """
+
+    def __init__(self, connection: "_Connection", give_back: Callable[["_Connection"], None]) -> None:
+        self.status = 0
+        self.reason = ""
+        self.headers: dict[str, str] = {}
+        self._connection = connection
+        self._give_back = give_back
+        self._parser = httptools.HttpResponseParser(self)
+        # A length beside chunks is nonsense that servers do send; its connection is not trusted with another answer.
+        self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
+        self._pieces: list[bytes] = []
+        self._number_of_headers = 0
+        self._interim = 0
+        self._complete = False
+        self._reusable = False
+        self.closed = False
+        self._broken: Exception | None = None
+
+    def read_head(self) -> None:
+        """Read until the head is there. Raises OSError, or HTTPException for what is no HTTP."""
+        size = 0
+        while not self.status:
+            data = self._connection.receive()
+            if not data:
+                raise ConnectionResetError(errno.ECONNRESET, "closed before its answer")
+            size += len(data)
+            self._feed(data)
+            # If it is the body that is broken, whoever reads that is told.
+            if not self.status and (self._broken or size > _MOST_HEAD_BYTES):
+                raise HTTPException("no HTTP") from self._broken
+
+    def read1(self, _amount: int = -1, *, decode_content: bool = False) -> bytes:  # noqa: ARG002 - as urllib3 has it
+        """Return what is there of the body, after waiting for it if nothing is; b'' at its end.
+
+        Raises OSError, or ValueError if it is broken.
+        """
+        self._await_pieces()
+        pieces, self._pieces = self._pieces, []
+        if self._complete:
+            self.close()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read_piece(self) -> bytes:
+        """Return the same, but what has come together piece by piece."""
+        self._await_pieces()
+        if self._complete and len(self._pieces) <= 1:
+            self.close()
+        return self._pieces.pop(0) if self._pieces else b""
+
+    def _await_pieces(self) -> None:
+        while not self._pieces and not self._complete:
+            if self._broken:
+                raise ValueError("broken chunks") from self._broken
+            data = self._connection.receive()
+            if data:
+                self._feed(data)
+            elif self._ends_with_its_connection():
+                self._complete = True
+            else:
+                raise ConnectionResetError(errno.ECONNRESET, "closed in its body")
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._broken, self._reusable = error, False
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all of it has been handed on."""
+        return self._complete and not self._pieces
+
+    def _ends_with_its_connection(self) -> bool:
+        coding = self.headers.get("transfer-encoding", "").lower()
+        return "content-length" not in self.headers and "chunked" not in coding
+
+    def close(self) -> None:
+        """Give the connection back if the answer was read to its end, else close it."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._reusable:
+            self._give_back(self._connection)
+        else:
+            self._connection.close()
+
+    # httptools calls these.
+
+    def on_message_begin(self) -> None:
+        """A second answer begins behind the first: nobody asked for it."""
+        if self._complete:
+            self._reusable = False
+
+    def on_status(self, status: bytes) -> None:
+        """Take the reason."""
+        if not self.status:
+            self.reason = status.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; one that comes twice is one with a comma, and trailers are nobody's business."""
+        if self.status:
+            return
+        self._number_of_headers += 1
+        if self._number_of_headers > _MOST_HEADERS or len(value) > _LONGEST_HEADER:
+            raise ValueError("too many headers")
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+    def on_headers_complete(self) -> None:
+        """Take the status; an interim answer is passed over."""
+        status = self._parser.get_status_code()
+        if self._complete:
+            return
+        if 100 <= status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > _MOST_INTERIM_HEADS:
+                raise ValueError("nobody asked for it")
+            self.headers.clear()
+            return
+        self.status = status
+
+    def on_body(self, data: bytes) -> None:
+        """Take some of the body."""
+        if not self._complete:
+            self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        """The answer is there, unless it was an interim one."""
+        if self.status and not self._complete:
+            self._complete = True
+            twice_told = "transfer-encoding" in self.headers and "content-length" in self.headers
+            self._reusable = self._parser.should_keep_alive() and not twice_told
+
+
+class _Pieces:
+    """A body as urllib3 reads it to undo a compression: what is broken must not lose what came before."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    @property
+    def closed(self) -> bool:
+        return self._body.closed and self._body.at_end
+
+    def read1(self, _amount: int = -1) -> bytes:
+        return self._body.read_piece()
+
+    read = read1  # by it urllib3 knows what can be read
+
+    def close(self) -> None:
+        self._body.close()
+
+
+class _Connection:
+    """A connected socket and who waits for it."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self.idle_since = 0.0
+        self._hub = gevent.get_hub()
+        self._readable = self._hub.loop.io(sock.fileno(), 1)
+        self._pending: Callable[[], int] = getattr(sock, "pending", int)
+
+    def send(self, data: bytes) -> None:
+        """Send all. Raises OSError."""
+        sent = self._sock.send(data)
+        if sent < len(data):
+            self._sock.sendall(memoryview(data)[sent:])
+
+    def receive(self) -> bytes:
+        """Return what has come, after letting others run; b'' at the end. Raises OSError."""
+        if not self._pending():
+            self._hub.wait(self._readable)
+        data: bytes = self._sock.recv(_READ_BYTES)
+        return data
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come, its end neither: an idle connection that can be used."""
+        poll = _poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """Close it, whatever it does."""
+        self._readable.stop()
+        self._readable.close()
+        self._sock.close()
+
+
+class _Pool:
+    """The idle connections to one origin, the latest used first.
+
+    They are closed before their servers do it: a POST into a closed one could not be repeated.
+    """
+
+    def __init__(self, origin: _Origin, connect_seconds: float) -> None:
+        self._origin = origin
+        self._connect_seconds = connect_seconds
+        self._idle: list[_Connection] = []
+        self._sweeping = False
+
+    def urlopen(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], **_rest: Any) -> Body:
+        """Return the answer, its body unread; the name and the arguments are urllib3's.
+
+        Raises UpstreamUnreachable, UpstreamConnectTimeout, Overloaded (no descriptor left), OSError if the connection
+        broke, HTTPException for what is no HTTP, and ValueError for what is no request.
+        """
+        request = _encode(method, url, self._origin.name, headers, body or b"")
+        connection = self.take()
+        answer = Body(connection, self.put)
+        try:
+            connection.send(request)
+            answer.read_head()
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def take(self) -> _Connection:
+        """Return a connection that nobody uses. Raises UpstreamUnreachable and its kin."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since > time.monotonic() - IDLE_SECONDS and connection.is_quiet:
+                return connection
+            connection.close()
+        return _Connection(_connect(self._origin, self._connect_seconds))
+
+    def put(self, connection: _Connection) -> None:
+        """Keep it for the next."""
+        if len(self._idle) >= POOLED_CONNECTIONS:
+            connection.close()
+            return
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+        if not self._sweeping:
+            self._sweeping = True
+            gevent.spawn_later(IDLE_SECONDS, self._sweep)
+
+    def close(self) -> None:
+        """Close all."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _sweep(self) -> None:
+        oldest = time.monotonic() - IDLE_SECONDS
+        kept = [connection for connection in self._idle if connection.idle_since > oldest]
+        for connection in self._idle:
+            if connection.idle_since <= oldest:
+                connection.close()
+        self._idle = kept
+        self._sweeping = bool(kept)
+        if kept:
+            gevent.spawn_later(IDLE_SECONDS / 4, self._sweep)
+
+
+def _connect(origin: _Origin, seconds: float) -> Any:
+    """Return a connected socket; name, TCP and TLS share the time. Raises UpstreamUnreachable and its kin."""
+    timeout = gevent.Timeout(seconds)
+    sock: Any = None
+    try:
+        with timeout:
+            sock = socket.create_connection((origin.host, origin.port))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if origin.scheme == "https":
+                sock = _tls().wrap_socket(sock, server_hostname=origin.host)
+            connected, sock = sock, None
+            return connected
+    except gevent.Timeout as error:
+        if error is not timeout:
+            raise
+        raise UpstreamConnectTimeout from error
+    except TimeoutError as error:
+        raise UpstreamConnectTimeout from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no look-up takes
+        raise (Overloaded if getattr(error, "errno", None) in _NO_DESCRIPTORS else UpstreamUnreachable) from error
+    finally:
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.close()
+
+
+@lru_cache(1)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)

@@ -1,0 +1,117 @@
+"""The fast adapter where it differs from requests' own; what both must do is in test_transport.py."""
+
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from gpt_oss_proxy.errors import UpstreamProtocolError, UpstreamUnreachable
+from gpt_oss_proxy.upstreams import fast_adapter
+from gpt_oss_proxy.upstreams.fast_adapter import Body, FastAdapter
+from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
+from gpt_oss_proxy.upstreams.transport import Transport, read_blocks
+from tests.upstreams.raw_server import CHUNKED, RawServer, chunk, with_length
+
+LARGE = b"0123456789" * 30_000
+
+
+@pytest.fixture
+def adapter() -> Iterator[FastAdapter]:
+    adapter = FastAdapter(5)
+    yield adapter
+    adapter.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path), "-out", f"{path}.crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+def over_tls(certificate: Path, answer: bytes) -> str:
+    """Serve one answer over TLS, and return its URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def wrapped(connection: object) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:  # type: ignore[arg-type]
+            secure.recv(65536)
+            secure.sendall(answer)
+
+    return RawServer([wrapped], listens=False).url.replace("http://127.0.0.1", "https://localhost")
+
+
+def get(adapter: requests.adapters.HTTPAdapter, url: str, **options: object) -> requests.Response:
+    return adapter.send(requests.Request("GET", url).prepare(), stream=True, **options)
+
+
+def test_a_read_of_the_socket_brings_all_its_chunks_at_once(adapter):
+    parts = [b"%d" % number for number in range(100)]
+    server = RawServer([CHUNKED + b"\r\n" + b"".join(map(chunk, parts)) + chunk(b"")])
+    with get(adapter, server.url) as response:
+        assert list(read_blocks(response)) == [b"".join(parts)]
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    "options", [{"verify": False}, {"proxies": {"https": "http://proxy.example"}}, {"cert": "a.pem"}]
+)
+def test_what_it_cannot_do_is_left_to_requests(adapter, monkeypatch, options):
+    asked = []
+    monkeypatch.setattr(
+        StandardAdapter, "get_connection_with_tls_context", lambda *args, **rest: asked.append(args) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        get(adapter, "https://localhost", **options)
+    assert asked
+
+
+def test_it_speaks_tls_and_knows_whom_to_trust(adapter, certificate, monkeypatch):
+    answer = with_length(LARGE)
+    with pytest.raises(UpstreamUnreachable) as refused:
+        get(adapter, over_tls(certificate, answer))
+    assert "certificate verify failed" in str(refused.value.__cause__)
+    trusting = ssl.create_default_context(cafile=f"{certificate}.crt")
+    monkeypatch.setattr(fast_adapter, "_tls", lambda: trusting)
+    with get(adapter, over_tls(certificate, answer)) as response:
+        assert b"".join(read_blocks(response)) == LARGE
+
+
+@pytest.mark.parametrize("behind", [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", b"nonsense"])
+def test_a_connection_with_something_behind_its_answer_is_used_by_nobody(adapter, behind):
+    server = RawServer([with_length(b"a") + behind], [with_length(b"b")])
+    said = []
+    for _ in range(2):
+        with get(adapter, server.url) as response:
+            said.append(b"".join(read_blocks(response)))
+    assert (said, server.connections) == ([b"a", b"b"], 2)
+    server.stop()
+
+
+@pytest.mark.parametrize("name", ["X-A", "X-A: b\r\nX-C"])
+def test_a_line_end_in_a_header_is_not_sent(name):
+    transport = Transport(connect_timeout_seconds=5)
+    with pytest.raises(UpstreamProtocolError):
+        transport.send("GET", "http://127.0.0.1:9", headers={name: "1\r\nX-B: 2" if name == "X-A" else "1"}, body=None)
+
+
+def test_an_answer_has_no_end_but_its_own(adapter):
+    """Who closes the response in the middle of it closes the connection."""
+    held = threading.Event()
+    server = RawServer([CHUNKED + b"\r\n" + chunk(b"a"), lambda _connection: held.wait(5)])
+    response = get(adapter, server.url)
+    body = response.raw
+    assert isinstance(body, Body)
+    assert (body.read1(), body.at_end) == (b"a", False)
+    response.close()
+    held.set()
+    assert not any(pool._idle for pool in adapter._pools.values())
+    server.stop()
