@@ -6,39 +6,26 @@ reads, and no upstream can keep a worker to itself. Whatever it cannot do (proxi
 TLS) it leaves to the adapter that it extends.
 """
 
-import contextlib
 import errno
-import select
-import socket
-import ssl
-import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-import gevent
 import httptools
 import msgspec
 import requests
 import urllib3
-from gevent import monkey
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from gpt_oss_proxy.errors import Overloaded, UpstreamConnectTimeout, UpstreamUnreachable
-from gpt_oss_proxy.upstreams.standard_adapter import IDLE_SECONDS, POOLED_CONNECTIONS, StandardAdapter
+from gpt_oss_proxy.upstreams.connections import Connection, Connections, Origin
+from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 
-_READ_BYTES = 64 * 1024
 _MOST_HEAD_BYTES = 64 * 1024
 _LONGEST_HEADER = 64 * 1024  # as http.client has it, like the next one
 _MOST_HEADERS = 100
 _MOST_INTERIM_HEADS = 8
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-
-# gevent's own poll would switch to other greenlets; this one only looks, and returns at once.
-_poll = monkey.get_original("select", "poll")
 
 
 class FastAdapter(StandardAdapter):
@@ -47,7 +34,7 @@ class FastAdapter(StandardAdapter):
     def __init__(self, connect_timeout_seconds: float) -> None:
         super().__init__(connect_timeout_seconds)
         self._connect_seconds = connect_timeout_seconds
-        self._pools: dict[_Origin, _Pool] = {}
+        self._pools: dict[Origin, _Server] = {}
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
@@ -58,12 +45,12 @@ class FastAdapter(StandardAdapter):
         origin = _target(request.url or "").origin
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = _Pool(origin, self._connect_seconds)
+            pool = self._pools[origin] = _Server(origin, self._connect_seconds)
         return pool
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Ours has its rules from the beginning."""
-        if not isinstance(conn, _Pool):
+        if not isinstance(conn, _Server):
             super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call] # requests' own lack
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
@@ -93,19 +80,10 @@ class FastAdapter(StandardAdapter):
             pool.close()
 
 
-class _Origin(msgspec.Struct, frozen=True):
-    """A server; `name` is what the header Host calls it."""
-
-    scheme: str
-    host: str
-    port: int
-    name: str
-
-
 class _Target(msgspec.Struct, frozen=True):
     """Where a URL leads. `path` has the query."""
 
-    origin: _Origin
+    origin: Origin
     path: str
 
 
@@ -114,7 +92,7 @@ def _target(url: str) -> _Target:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise requests.exceptions.InvalidURL(url)
-    origin = _Origin(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), parts.netloc)
+    origin = Origin(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), parts.netloc)
     return _Target(origin, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
 
@@ -132,7 +110,7 @@ class Body:
     The callbacks of httptools fill it. An answer that was read to its end gives its connection back.
     """
 
-    def __init__(self, connection: "_Connection", give_back: Callable[["_Connection"], None]) -> None:
+    def __init__(self, connection: "Connection", give_back: Callable[["Connection"], None]) -> None:
         self.status = 0
         self.reason = ""
         self.headers: dict[str, str] = {}
@@ -285,54 +263,8 @@ class _Pieces:
         self._body.close()
 
 
-class _Connection:
-    """A connected socket and who waits for it."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self.idle_since = 0.0
-        self._hub = gevent.get_hub()
-        self._readable = self._hub.loop.io(sock.fileno(), 1)
-        self._pending: Callable[[], int] = getattr(sock, "pending", int)
-
-    def send(self, data: bytes) -> None:
-        """Send all. Raises OSError."""
-        sent = self._sock.send(data)
-        if sent < len(data):
-            self._sock.sendall(memoryview(data)[sent:])
-
-    def receive(self) -> bytes:
-        """Return what has come, after letting others run; b'' at the end. Raises OSError."""
-        if not self._pending():
-            self._hub.wait(self._readable)
-        data: bytes = self._sock.recv(_READ_BYTES)
-        return data
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nothing has come, its end neither: an idle connection that can be used."""
-        poll = _poll()
-        poll.register(self._sock.fileno(), select.POLLIN)
-        return not poll.poll(0)
-
-    def close(self) -> None:
-        """Close it, whatever it does."""
-        self._readable.stop()
-        self._readable.close()
-        self._sock.close()
-
-
-class _Pool:
-    """The idle connections to one origin, the latest used first.
-
-    They are closed before their servers do it: a POST into a closed one could not be repeated.
-    """
-
-    def __init__(self, origin: _Origin, connect_seconds: float) -> None:
-        self._origin = origin
-        self._connect_seconds = connect_seconds
-        self._idle: list[_Connection] = []
-        self._sweeping = False
+class _Server(Connections):
+    """An origin as requests' adapter sees it: something that opens URLs."""
 
     def urlopen(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], **_rest: Any) -> Body:
         """Return the answer, its body unread; the name and the arguments are urllib3's.
@@ -340,7 +272,7 @@ class _Pool:
         Raises UpstreamUnreachable, UpstreamConnectTimeout, Overloaded (no descriptor left), OSError if the connection
         broke, HTTPException for what is no HTTP, and ValueError for what is no request.
         """
-        request = _encode(method, url, self._origin.name, headers, body or b"")
+        request = _encode(method, url, self.origin.name, headers, body or b"")
         connection = self.take()
         answer = Body(connection, self.put)
         try:
@@ -350,70 +282,3 @@ class _Pool:
             answer.close()
             raise
         return answer
-
-    def take(self) -> _Connection:
-        """Return a connection that nobody uses. Raises UpstreamUnreachable and its kin."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.idle_since > time.monotonic() - IDLE_SECONDS and connection.is_quiet:
-                return connection
-            connection.close()
-        return _Connection(_connect(self._origin, self._connect_seconds))
-
-    def put(self, connection: _Connection) -> None:
-        """Keep it for the next."""
-        if len(self._idle) >= POOLED_CONNECTIONS:
-            connection.close()
-            return
-        connection.idle_since = time.monotonic()
-        self._idle.append(connection)
-        if not self._sweeping:
-            self._sweeping = True
-            gevent.spawn_later(IDLE_SECONDS, self._sweep)
-
-    def close(self) -> None:
-        """Close all."""
-        while self._idle:
-            self._idle.pop().close()
-
-    def _sweep(self) -> None:
-        oldest = time.monotonic() - IDLE_SECONDS
-        kept = [connection for connection in self._idle if connection.idle_since > oldest]
-        for connection in self._idle:
-            if connection.idle_since <= oldest:
-                connection.close()
-        self._idle = kept
-        self._sweeping = bool(kept)
-        if kept:
-            gevent.spawn_later(IDLE_SECONDS / 4, self._sweep)
-
-
-def _connect(origin: _Origin, seconds: float) -> Any:
-    """Return a connected socket; name, TCP and TLS share the time. Raises UpstreamUnreachable and its kin."""
-    timeout = gevent.Timeout(seconds)
-    sock: Any = None
-    try:
-        with timeout:
-            sock = socket.create_connection((origin.host, origin.port))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if origin.scheme == "https":
-                sock = _tls().wrap_socket(sock, server_hostname=origin.host)
-            connected, sock = sock, None
-            return connected
-    except gevent.Timeout as error:
-        if error is not timeout:
-            raise
-        raise UpstreamConnectTimeout from error
-    except TimeoutError as error:
-        raise UpstreamConnectTimeout from error
-    except (OSError, ValueError) as error:  # ValueError: a name that no look-up takes
-        raise (Overloaded if getattr(error, "errno", None) in _NO_DESCRIPTORS else UpstreamUnreachable) from error
-    finally:
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.close()
-
-
-@lru_cache(1)
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)

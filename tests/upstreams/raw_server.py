@@ -50,11 +50,13 @@ class RawServer:
         self.bodies: list[bytes] = []
         self.connections = 0
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def stop(self) -> None:
-        """Close everything."""
+        """Close everything, also what is just being accepted."""
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listener.close()
         for connection in self._open:
             connection.close()

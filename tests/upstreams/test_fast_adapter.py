@@ -1,22 +1,16 @@
 """The fast adapter where it differs from requests' own; what both must do is in test_transport.py."""
 
-import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
 
-from gpt_oss_proxy.errors import UpstreamProtocolError, UpstreamUnreachable
-from gpt_oss_proxy.upstreams import fast_adapter
+from gpt_oss_proxy.errors import UpstreamProtocolError
 from gpt_oss_proxy.upstreams.fast_adapter import Body, FastAdapter
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 from gpt_oss_proxy.upstreams.transport import Transport, read_blocks
 from tests.upstreams.raw_server import CHUNKED, RawServer, chunk, with_length
-
-LARGE = b"0123456789" * 30_000
 
 
 @pytest.fixture
@@ -24,29 +18,6 @@ def adapter() -> Iterator[FastAdapter]:
     adapter = FastAdapter(5)
     yield adapter
     adapter.close()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls") / "pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path), "-out", f"{path}.crt"]
-    subprocess.run(command, check=True, capture_output=True)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
-
-
-def over_tls(certificate: Path, answer: bytes) -> str:
-    """Serve one answer over TLS, and return its URL."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-
-    def wrapped(connection: object) -> None:
-        with context.wrap_socket(connection, server_side=True) as secure:  # type: ignore[arg-type]
-            secure.recv(65536)
-            secure.sendall(answer)
-
-    return RawServer([wrapped], listens=False).url.replace("http://127.0.0.1", "https://localhost")
 
 
 def get(adapter: requests.adapters.HTTPAdapter, url: str, **options: object) -> requests.Response:
@@ -72,17 +43,6 @@ def test_what_it_cannot_do_is_left_to_requests(adapter, monkeypatch, options):
     with pytest.raises(ZeroDivisionError):
         get(adapter, "https://localhost", **options)
     assert asked
-
-
-def test_it_speaks_tls_and_knows_whom_to_trust(adapter, certificate, monkeypatch):
-    answer = with_length(LARGE)
-    with pytest.raises(UpstreamUnreachable) as refused:
-        get(adapter, over_tls(certificate, answer))
-    assert "certificate verify failed" in str(refused.value.__cause__)
-    trusting = ssl.create_default_context(cafile=f"{certificate}.crt")
-    monkeypatch.setattr(fast_adapter, "_tls", lambda: trusting)
-    with get(adapter, over_tls(certificate, answer)) as response:
-        assert b"".join(read_blocks(response)) == LARGE
 
 
 @pytest.mark.parametrize("behind", [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", b"nonsense"])

@@ -25,7 +25,7 @@ from gpt_oss_proxy.chat.events import Finish, TextDelta  # noqa: E402
 from gpt_oss_proxy.chat.request import ChatRequest  # noqa: E402
 from gpt_oss_proxy.errors import GatewayError  # noqa: E402
 from gpt_oss_proxy.gateway.relay import Relay, TimeLimits  # noqa: E402
-from gpt_oss_proxy.upstreams import fast_adapter, standard_adapter, transport  # noqa: E402
+from gpt_oss_proxy.upstreams import connections, standard_adapter, transport  # noqa: E402
 from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream  # noqa: E402
 from gpt_oss_proxy.upstreams.chatkit import ChatKit  # noqa: E402
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, read_blocks  # noqa: E402
@@ -247,7 +247,7 @@ def slow_reader_of_the_request() -> str:
 def idle_connections() -> str:
     """What is idle is closed, and the next request gets a new connection; what is in use is not."""
     server = RawServer([with_length(b"Hi")], [with_length(b"Hi")], [CHUNKED + b"\r\n" + chunk(b"a"), hang])
-    fast_adapter.IDLE_SECONDS = standard_adapter.IDLE_SECONDS = 0.1
+    connections.IDLE_SECONDS = standard_adapter.IDLE_SECONDS = 0.1
     own = Transport(connect_timeout_seconds=1, fast=FAST)
 
     def ask() -> str:

@@ -1,0 +1,68 @@
+"""The addresses of one server: looked up once for all who ask at the same time, and believed for a moment.
+
+gevent looks names up in threads, even what is an address already. A thread gets a turn of Python's lock only every few
+milliseconds of a busy worker: a thousand new streams at once would wait for seconds, each for its own look-up.
+"""
+
+import math
+import socket
+import time
+from typing import Any
+
+import gevent
+from gevent import monkey
+
+_BELIEVED_SECONDS = 5.0
+
+# What socket.getaddrinfo returns: (family, type, protocol, canonical name, address to connect to).
+Address = tuple[int, int, int, str, Any]
+
+# gevent's own would ask a thread; this one only reads the digits.
+_read = monkey.get_original("socket", "getaddrinfo")
+
+
+class Addresses:
+    """Those of a host and port."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._found = _read_digits(host, port)
+        self._until = math.inf if self._found else 0.0
+        self._looking: gevent.Greenlet[..., list[Address] | Exception] | None = None
+
+    def find(self) -> list[Address]:
+        """Return them, the best first. Raises OSError for an unknown name, ValueError for what is no name."""
+        if time.monotonic() < self._until:
+            return self._found
+        # A greenlet of its own: whoever asked first may leave, and the others still wait.
+        looking = self._looking = self._looking or gevent.spawn(self._look_up)
+        found = looking.get()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def doubt(self) -> None:
+        """Look names up anew: nobody was there."""
+        if self._until < math.inf:
+            self._until = 0.0
+
+    def _look_up(self) -> list[Address] | Exception:
+        try:
+            self._found = list(socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
+            self._until = time.monotonic() + _BELIEVED_SECONDS
+        except (OSError, ValueError) as error:
+            return error
+        else:
+            return self._found
+        finally:
+            self._looking = None
+
+
+def _read_digits(host: str, port: int) -> list[Address]:
+    """Return the address that `host` is; nothing if it is a name."""
+    try:
+        found: list[Address] = _read(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, ValueError):
+        return []
+    return found

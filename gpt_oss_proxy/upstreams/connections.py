@@ -1,0 +1,169 @@
+"""Connections to upstreams over gevent's sockets: opened within one deadline, idle ones kept for a while."""
+
+import contextlib
+import errno
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import gevent
+import msgspec
+from gevent import monkey
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from gpt_oss_proxy.errors import Overloaded, UpstreamConnectTimeout, UpstreamUnreachable
+from gpt_oss_proxy.upstreams.addresses import Addresses
+from gpt_oss_proxy.upstreams.standard_adapter import IDLE_SECONDS, POOLED_CONNECTIONS
+
+_READ_BYTES = 64 * 1024
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+# gevent's own poll would switch to other greenlets; this one only looks, and returns at once.
+_poll = monkey.get_original("select", "poll")
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """A server; `name` is what the header Host calls it."""
+
+    scheme: str
+    host: str
+    port: int
+    name: str
+
+
+class Connection:
+    """A connected socket and who waits for it."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self.idle_since = 0.0
+        self._hub = gevent.get_hub()
+        self._readable = self._hub.loop.io(sock.fileno(), 1)
+        self._pending: Callable[[], int] = getattr(sock, "pending", int)
+
+    def send(self, data: bytes) -> None:
+        """Send all. Raises OSError."""
+        sent = self._sock.send(data)
+        if sent < len(data):
+            self._sock.sendall(memoryview(data)[sent:])
+
+    def receive(self) -> bytes:
+        """Return what has come, after letting others run; b'' at the end. Raises OSError."""
+        if not self._pending():
+            self._hub.wait(self._readable)
+        data: bytes = self._sock.recv(_READ_BYTES)
+        return data
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come, its end neither: an idle connection that can be used."""
+        poll = _poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """Close it, whatever it does."""
+        self._readable.stop()
+        self._readable.close()
+        self._sock.close()
+
+
+class Connections:
+    """The idle connections to one origin, the latest used first.
+
+    They are closed before their servers do it: a POST into a closed one could not be repeated.
+    """
+
+    def __init__(self, origin: Origin, connect_seconds: float) -> None:
+        self.origin = origin
+        self._connect_seconds = connect_seconds
+        self._addresses = Addresses(origin.host, origin.port)
+        self._idle: list[Connection] = []
+        self._sweeping = False
+
+    def take(self) -> Connection:
+        """Return a connection that nobody uses. Raises UpstreamUnreachable and its kin."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since > time.monotonic() - IDLE_SECONDS and connection.is_quiet:
+                return connection
+            connection.close()
+        return Connection(_connect(self.origin, self._addresses, self._connect_seconds))
+
+    def put(self, connection: Connection) -> None:
+        """Keep it for the next."""
+        if len(self._idle) >= POOLED_CONNECTIONS:
+            connection.close()
+            return
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+        if not self._sweeping:
+            self._sweeping = True
+            gevent.spawn_later(IDLE_SECONDS, self._sweep)
+
+    def close(self) -> None:
+        """Close all."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _sweep(self) -> None:
+        oldest = time.monotonic() - IDLE_SECONDS
+        kept = [connection for connection in self._idle if connection.idle_since > oldest]
+        for connection in self._idle:
+            if connection.idle_since <= oldest:
+                connection.close()
+        self._idle = kept
+        self._sweeping = bool(kept)
+        if kept:
+            gevent.spawn_later(IDLE_SECONDS / 4, self._sweep)
+
+
+def _connect(origin: Origin, addresses: Addresses, seconds: float) -> Any:
+    """Return a connected socket; name, TCP and TLS share the time. Raises UpstreamUnreachable and its kin."""
+    timeout = gevent.Timeout(seconds)
+    sock: Any = None
+    try:
+        with timeout:
+            sock = _connect_to_one(addresses)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if origin.scheme == "https":
+                sock = _tls().wrap_socket(sock, server_hostname=origin.host)
+            connected, sock = sock, None
+            return connected
+    except gevent.Timeout as error:
+        if error is not timeout:
+            raise
+        raise UpstreamConnectTimeout from error
+    except TimeoutError as error:
+        raise UpstreamConnectTimeout from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no look-up takes
+        raise (Overloaded if getattr(error, "errno", None) in _NO_DESCRIPTORS else UpstreamUnreachable) from error
+    finally:
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.close()
+
+
+def _connect_to_one(addresses: Addresses) -> Any:
+    """Return a socket connected to the first address that answers. Raises the last one's OSError."""
+    failure: OSError = ConnectionRefusedError()
+    for family, kind, protocol, _, address in addresses.find():
+        try:
+            with contextlib.ExitStack() as stack:
+                sock = stack.enter_context(socket.socket(family, kind, protocol))
+                sock.connect(address)
+                stack.pop_all()
+                return sock
+        except OSError as error:
+            failure = error
+    addresses.doubt()
+    raise failure
+
+
+@lru_cache(1)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
