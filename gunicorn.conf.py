@@ -14,7 +14,11 @@ import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+import gevent  # noqa: E402
+
 from gpt_oss_proxy.settings import Settings, SettingsError  # noqa: E402
+
+gevent.config.track_greenlet_tree = False  # else each greenlet keeps the stack that it was spawned from, for debuggers
 
 try:
     settings = Settings.from_environ(os.environ)

@@ -57,10 +57,6 @@ class LineDecoder:
         """Whether the next byte begins a line."""
         return not (self._size or self._after_cr)
 
-    def skip(self) -> None:
-        """Know that somebody else has read whole lines meanwhile."""
-        self._first = False
-
     def _take(self) -> bytes:
         line = b"".join(self._parts)
         self._parts.clear()
@@ -89,25 +85,22 @@ class Decoder:
         self._lines = LineDecoder(max_bytes)
         self._data: list[bytes] = []
         self._size = 0
+        self._at_an_event = False  # at the beginning there may be a byte order mark
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the data of the events that `data` completes. It must be run to its end."""
         start = 0
-        if not self._is_at_an_event:
+        if not self._at_an_event:
             start = data.find(b"\n\n") + 2
             yield from self._feed(data[:start])
         end = data.rfind(b"\n\n") + 2
-        if start < end and self._is_at_an_event and len(data) <= self._max_bytes:
+        if start < end and self._at_an_event and len(data) <= self._max_bytes:
             events = _PLAIN.findall(data, start, end)
             if sum(map(len, events)) + _AROUND * len(events) == end - start:  # nothing else stands there
-                self._lines.skip()
                 yield from events
                 start = end
-        yield from self._feed(data[start:])
-
-    @property
-    def _is_at_an_event(self) -> bool:
-        return not self._data and self._lines.is_at_a_line
+        if start < len(data):
+            yield from self._feed(data[start:])
 
     def _feed(self, data: bytes) -> Iterator[bytes]:
         for line in self._lines.feed(data):
@@ -121,6 +114,7 @@ class Decoder:
                 self._size = 0
                 if event:  # a browser would fire it, but no protocol here says anything by it
                     yield event
+        self._at_an_event = not self._data and self._lines.is_at_a_line
 
     def _append(self, value: bytes) -> None:
         self._data.append(value)

@@ -5,7 +5,7 @@ filters, and, if the answer has a fault that can be mended, shows it to the mode
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -235,14 +235,15 @@ class _Try:
         return add(before, self._usage) if before else None
 
 
-def _in_parts(events: list[Event]) -> Iterator[list[Event]]:
-    """Yield the list; around a long text several ones, between which others run, and none of which costs much."""
+def _in_parts(events: list[Event]) -> Iterable[list[Event]]:
+    """Return the list; around a long text several ones, between which others run, and none of which costs much."""
     for event in events:
         if type(event) is TextDelta and len(event.text) > _LONG_TEXT:
-            break
-    else:
-        yield events
-        return
+            return _short_parts(events)
+    return (events,)
+
+
+def _short_parts(events: list[Event]) -> Iterator[list[Event]]:
     for event in events:
         if isinstance(event, TextDelta):
             for start in range(0, len(event.text), _LONG_TEXT):

@@ -43,8 +43,9 @@ class WordFinder:
     """
 
     def __init__(self, words: Sequence[str]) -> None:
-        self._words = [_Word(word) for word in dict.fromkeys(words) if word]
-        self._first = re.compile("|".join(sorted({re.escape(word.text[0]) for word in self._words})) or r"(?!)")
+        self._texts = tuple(dict.fromkeys(filter(None, words)))
+        self._words: list[_Word] = []  # made when the first of them may have begun: mostly none ever does
+        self._first = _first_characters(self._texts)
         self._held = ""  # not said yet; words that are begun are begun in it
         self._start = -1  # in `_held`: where the first complete word begins, -1 if there is none
         self._complete = ""
@@ -60,6 +61,7 @@ class WordFinder:
         """Return what can be said now; after the word was found it must not be called again."""
         if not self._held and not self._first.search(text):
             return text
+        self._words = self._words or [_Word(word) for word in self._texts]
         position = len(self._held)
         self._held += text
         while position < len(self._held):
@@ -108,6 +110,11 @@ class WordFinder:
         self._held = self._complete = self.found = self.rest = ""
         self._start = -1
         return rest
+
+
+@lru_cache(64)
+def _first_characters(words: tuple[str, ...]) -> "re.Pattern[str]":
+    return re.compile("|".join(sorted({re.escape(word[0]) for word in words})) or r"(?!)")
 
 
 @lru_cache(64)

@@ -53,7 +53,11 @@ class Calls(Filter):
         """Return whether there is no call and no end in them."""
         if self._call or self._quiet:
             return False
-        return not any(type(event) is ToolCallDelta or type(event) is Finish for event in events)
+        for event in events:
+            kind = type(event)
+            if kind is ToolCallDelta or kind is Finish:
+                return False
+        return True
 
     def text(self, delta: TextDelta) -> None:
         """Let text through, but not what is said around a correction."""

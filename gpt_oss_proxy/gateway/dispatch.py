@@ -1,6 +1,7 @@
 """From a neutral request to its events: route → admit → call → relay."""
 
 import contextlib
+import itertools
 import socket
 import time
 import uuid
@@ -62,9 +63,8 @@ class Answer:
         self.ignored = ignored[call.asked]
 
     def __iter__(self) -> Iterator[list[Event]]:
-        """Yield the lists. Raises a GatewayError or ClientGone."""
-        yield self._first
-        yield from self._events
+        """Return the lists, to be read once. They raise a GatewayError or ClientGone."""
+        return itertools.chain((self._first,), self._events)
 
     def close(self) -> None:
         """End the upstream's call if the answer is not complete. Needed whether or not it was iterated over."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import gevent
 import msgspec
-from gevent.lock import Semaphore
+from gevent.event import Event as Signal
 from gevent.queue import SimpleQueue
 
 from gpt_oss_proxy.chat.events import Event, Finish
@@ -70,7 +70,8 @@ class Relay:
         self._call = call
         self._limits = limits
         self._queue: SimpleQueue[list[Event] | _End] = SimpleQueue()
-        self._room = Semaphore(_READ_AHEAD)
+        self._ahead = 0  # how many lists
+        self._room = Signal()
         self._finished = False
         self._heard = False
         self._waits = True  # for the upstream, and not for room
@@ -91,7 +92,9 @@ class Relay:
                     raise item.error or InternalError
                 self._told_at = time.monotonic()
                 if item:
-                    self._room.release()
+                    self._ahead -= 1
+                    if not self._waits:
+                        self._room.set()
                     self._finished = isinstance(item[-1], Finish)
                 yield item
         finally:
@@ -137,11 +140,13 @@ class Relay:
         return None
 
     def _hand_over(self, events: list[Event]) -> None:
-        if self._room.locked():
-            self._waits = False
-        self._room.acquire()
-        self._waits = True
+        self._ahead += 1
         self._queue.put(events)
+        if self._ahead > _READ_AHEAD:
+            self._room.clear()
+            self._waits = False
+            self._room.wait()
+            self._waits = True
 
     def _tick(self) -> None:
         """Look which limit is reached, in the hub: also a client that reads nothing must not escape them."""

@@ -65,6 +65,7 @@ class Decoder(abc.ABC):
     lose the events before it: it is kept in `failure`, to be raised when they have been delivered.
     """
 
+    TEXT_MARK = b""  # stands in all records that bring text: those which come together are decoded together
     failure: GatewayError | None = None
     complete = False  # the protocol's terminal event has come: a break from now on does no harm
     ended = False  # nothing more can come: the body's end need not be awaited
@@ -81,13 +82,9 @@ class Decoder(abc.ABC):
 
     def feed(self, data: bytes) -> list[Event] | None:
         """Return the events that `data` completes; [] if it told nothing new, None if it completed no record at all."""
-        heard = False
+        self._heard = False
         try:
-            for record in self._framer.feed(data):
-                heard = heard or record != b""  # blank lines without end are no sign of life
-                self.decode(record)
-                if self.ended:
-                    break
+            self._decode_all(data)
         except (UpstreamProtocolError, UpstreamTooLarge) as error:
             if self.complete:
                 self.ended = True  # the answer is whole, whatever nonsense follows it
@@ -95,13 +92,41 @@ class Decoder(abc.ABC):
                 self.failure = error
         except GatewayError as error:
             self.failure = error
-        return self._take() if heard or self._run or self._events or self.failure else None
+        return self._take() if self._heard or self._run or self._events or self.failure else None
 
     def close(self) -> list[Event]:
         """Return the last events, Finish among them: the body has ended. Raises UpstreamIncomplete and its kin."""
         self._flush()
         self.finish()
         return self._take()
+
+    def _decode_all(self, data: bytes) -> None:
+        texts: list[bytes] = []
+        try:
+            for record in self._framer.feed(data):
+                self._heard = self._heard or record != b""  # blank lines without end are no sign of life
+                if self.TEXT_MARK and self.TEXT_MARK in record:
+                    texts.append(record)
+                    continue
+                if texts:
+                    self._decode_texts(texts)
+                self.decode(record)
+                if self.ended:
+                    break
+        finally:  # an error of the framer must not lose what came before it
+            self._decode_texts(texts)
+
+    def _decode_texts(self, waiting: list[bytes]) -> None:
+        if not waiting:
+            return
+        records = waiting[:]
+        waiting.clear()
+        for record in records[self.decode_texts(records) :]:
+            self.decode(record)
+
+    def decode_texts(self, records: list[bytes]) -> int:  # noqa: ARG002 - a hook
+        """Emit what the first of these records mean if they bring only text, and return how many they are."""
+        return 0
 
     @abc.abstractmethod
     def decode(self, record: bytes) -> None:
@@ -215,7 +240,7 @@ def _decode(response: requests.Response, decoder: Decoder, grace_seconds: float)
     deadline: float | None = None
     while not decoder.ended:
         try:
-            block = None if is_read(response) else _next_before(blocks, deadline)
+            block = _next_before(response, blocks, deadline)
         except GatewayError:
             if not decoder.complete:
                 raise
@@ -235,16 +260,16 @@ def _decode(response: requests.Response, decoder: Decoder, grace_seconds: float)
     # The client has its answer; the rest is for the pool, which takes only connections read to their end.
     deadline = time.monotonic() + grace_seconds
     with contextlib.suppress(GatewayError):
-        while not is_read(response) and _next_before(blocks, deadline) is not None:
+        while _next_before(response, blocks, deadline) is not None:
             pass
 
 
-def _next_before(blocks: Iterator[bytes], deadline: float | None) -> bytes | None:
+def _next_before(response: requests.Response, blocks: Iterator[bytes], deadline: float | None) -> bytes | None:
     """Return the next block, or None at the end of the body or at the deadline."""
     if deadline is None:
         return next(blocks, None)
     seconds = deadline - time.monotonic()
-    if seconds <= 0:
+    if seconds <= 0 or is_read(response):
         return None
     block: bytes | None = None
     with gevent.Timeout(seconds, False):  # type: ignore[arg-type] # False: at the end of its time the block is left
@@ -271,6 +296,18 @@ def json_value(record: bytes) -> Any:
         return json.loads(record.decode())
     except (ValueError, RecursionError) as error:
         raise UpstreamProtocolError from error
+
+
+def read_lines(decoder: msgspec.json.Decoder[T], records: list[bytes]) -> list[T]:
+    """Return the value of each record, decoded together at little cost; nothing if one of them is not what is expected.
+
+    Then they are to be read with more patience, one by one.
+    """
+    try:
+        values = decoder.decode_lines(b"\n".join(records))
+    except (ValueError, RecursionError):
+        return []
+    return values if len(values) == len(records) else []  # a value that goes on in the next record is none
 
 
 def json_text(value: Any) -> str:

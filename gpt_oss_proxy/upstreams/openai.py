@@ -6,7 +6,7 @@ answer is always asked for as a stream, and read into the same neutral events as
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,7 +14,17 @@ from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Finish, FinishReason, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Part, Text
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamIncomplete, UpstreamProtocolError, quote
-from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream, count, field, json_object, upstream_said, whole
+from gpt_oss_proxy.upstreams.base import (
+    Decoder,
+    Model,
+    Upstream,
+    count,
+    field,
+    json_object,
+    read_lines,
+    upstream_said,
+    whole,
+)
 from gpt_oss_proxy.upstreams.transport import (
     HTTPStatusError,
     Transport,
@@ -151,14 +161,59 @@ class OpenAI(Upstream):
         )
 
 
+class _Delta(msgspec.Struct):
+    content: str
+    refusal: None = None
+    reasoning: None = None
+    reasoning_content: None = None
+    tool_calls: None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta
+    index: Literal[0] = 0
+    finish_reason: str | None = None
+
+
+class _TextChunk(msgspec.Struct):
+    """A chunk of text, and of nothing else unless it has a finish_reason."""
+
+    choices: tuple[_Choice]
+    error: None = None
+    usage: None = None
+
+
+_text_chunks = msgspec.json.Decoder(_TextChunk)
+
+
 class OpenAIDecoder(Decoder):
     """Chunks of a chat completion → neutral events. Without a finish_reason there is no answer, whatever else came."""
+
+    TEXT_MARK = b'"content"'
 
     def __init__(self, max_event_bytes: int) -> None:
         super().__init__(sse.Decoder(max_event_bytes))
         self._reason = ""
         self._usage: Usage | None = None
         self._calls: dict[int, int] = {}  # the upstream's index → ours, which has no gaps
+
+    def decode_texts(self, records: list[bytes]) -> int:
+        """Emit what chunks of text bring, nearly all of an answer, if all of them are such."""
+        told = 0
+        if not self._started:  # the first chunk tells the answer's id
+            self.decode(records[0])
+            told = 1
+        return told + (self._decode_chunks(records[told:]) if self._started else 0)
+
+    def _decode_chunks(self, records: list[bytes]) -> int:
+        texts: list[str] = []
+        for chunk in read_lines(_text_chunks, records):
+            (choice,) = chunk.choices
+            if choice.finish_reason is not None:
+                break
+            texts.append(choice.delta.content)
+        self.say("".join(texts))
+        return len(texts)
 
     def decode(self, record: bytes) -> None:
         """Emit what one chunk means."""

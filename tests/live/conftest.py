@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from tests.live.children import Child, free_port, wait_for
+from tests.live.load.proc import workers
 from tests.live.talk import Upstream
 from tests.live.wire import Silent
 
@@ -123,6 +124,8 @@ def start_gateway(start: Start) -> StartGateway:
         child = start(f"gateway {told}", gunicorn, "-c", "gunicorn.conf.py", "wsgi:app", env=env)
         address = f"http://127.0.0.1:{port}"
         child.wait_until_ready(lambda: answers(f"{address}/readyz"))
+        # gunicorn starts them one after the other, and the first one answers already.
+        wait_for("all workers", lambda: len(workers(child.process.pid)) == int(env["WEB_CONCURRENCY"]))
         return child, address
 
     return run

@@ -5,24 +5,42 @@ sources, files, data-*, approvals) and unknown ones are read and dropped.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from gpt_oss_proxy.chat.events import TextReplaced, Usage
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamFailed, UpstreamIncomplete
 from gpt_oss_proxy.sse import Decoder as SseDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, reported
-from gpt_oss_proxy.upstreams.base import count, field, json_object, whole
+from gpt_oss_proxy.upstreams.base import count, field, json_object, read_lines, whole
+
+
+class _TextDelta(msgspec.Struct):
+    type: Literal["text-delta"]
+    delta: str | None = None
+
+
+_text_deltas = msgspec.json.Decoder(_TextDelta)
 
 
 class UiStreamDecoder(AnswerDecoder):
     """`finish` or `[DONE]` ends the message; a body that ends without them is cut."""
+
+    TEXT_MARK = b'"text-delta"'
 
     def __init__(self, request: ChatRequest, max_event_bytes: int) -> None:
         super().__init__(SseDecoder(max_event_bytes), request)
         self._said: list[str] = []  # kept only for a reset-step
         self._before_step = 0
         self._rewritten = False
+
+    def decode_texts(self, records: list[bytes]) -> int:
+        """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
+        deltas = read_lines(_text_deltas, records)
+        self._say("".join([event.delta or "" for event in deltas]))
+        return len(deltas)
 
     def decode(self, record: bytes) -> None:
         """Emit what one event means."""
@@ -47,7 +65,10 @@ class UiStreamDecoder(AnswerDecoder):
         self.end_answer()
 
     def _text_delta(self, event: dict[str, Any]) -> None:
-        if delta := field(event, str, "delta"):
+        self._say(field(event, str, "delta") or "")
+
+    def _say(self, delta: str) -> None:
+        if delta:
             self.complete = False  # also after `finish`: a route may merge two answers into one stream
             self._said.append(delta)
             self.say(delta)

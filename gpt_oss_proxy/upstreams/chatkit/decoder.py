@@ -1,7 +1,7 @@
 """What a ChatKit server answers → neutral events, in either spelling: the decision table of both dialects."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -17,64 +17,43 @@ from gpt_oss_proxy.errors import (
     quote,
 )
 from gpt_oss_proxy.upstreams.base import Decoder, field, json_object, json_text, upstream_said, whole
-from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_delta
+from gpt_oss_proxy.upstreams.chatkit.item import SEPARATOR, Item, Part, join_texts
+from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_deltas
 
-_SEPARATOR = "\n\n"  # between parts, messages and thoughts of one answer
 _SIGN_IN = re.compile(r"\b(sign|log)[\s-]?in\b|captcha|verify (that )?you are|session (has )?expired", re.IGNORECASE)
 _RATE_LIMIT = re.compile(r"rate.?limit|too many requests|quota|limit reached|message limit", re.IGNORECASE)
-
-
-class _Part:
-    """The text sent so far of one part, in pieces; its length is kept, for it is asked more often than its text."""
-
-    def __init__(self, text: str = "") -> None:
-        self._pieces = [text]
-        self.length = len(text)
-
-    def append(self, text: str) -> None:
-        self._pieces.append(text)
-        self.length += len(text)
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
-
-
-class _Item:
-    """An assistant message, or an image, as it grows: the text sent so far of each of its parts."""
-
-    def __init__(self) -> None:
-        self.parts: dict[int, _Part] = {}
-
-    @property
-    def text(self) -> str:
-        return _join(self.parts[index].text for index in sorted(self.parts))
 
 
 class ChatKitDecoder(Decoder):
     """Events of one turn → neutral events. It is whole when all its assistant messages are done and the body ends."""
 
+    TEXT_MARK = b"text_delta"
+
     def __init__(self, max_event_bytes: int, *, tools_offered: bool = False) -> None:
         super().__init__(sse.Decoder(max_event_bytes))
         self._tools_offered = tools_offered
-        self._items: dict[str, _Item] = {}
-        self._open_items: set[_Item] = set()  # those not yet done
+        self._items: dict[str, Item] = {}
+        self._open_items: set[Item] = set()  # those not yet done
         self._work: set[str] = set()  # the ids of other items not yet done: reasoning, tasks
-        self._latest: _Item | None = None
+        self._latest: Item | None = None
         self._thoughts: dict[tuple[str, int], str] = {}
         self._calls: set[str] = set()
         self._widgets: dict[str, str] = {}
-        self._last_part: tuple[_Item, int] | None = None
+        self._last_part: tuple[Item, int] | None = None
         self._reasoned = False
         self._removed = False
         self._rewritten = False  # text that was said has been taken back
         self._danger = ""
 
+    def decode_texts(self, records: list[bytes]) -> int:
+        """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
+        runs = read_text_deltas(records)
+        for item_id, index, text in runs:
+            self._add_text(item_id, index, text)
+        return len(records) if runs else 0
+
     def decode(self, record: bytes) -> None:
         """Emit what one event means; unknown ones mean nothing."""
-        if b"text_delta" in record and (added := read_text_delta(record)):  # nearly all of an answer
-            self._add_text(*added)
-            return
         if record == b"[DONE]":  # no known server sends it, and some clients skip it
             return
         event = json_object(record)
@@ -90,7 +69,7 @@ class ChatKitDecoder(Decoder):
         if self._open_items:
             raise UpstreamIncomplete
         if self._rewritten:  # told once, at the end: telling the whole text after each change would take for ever
-            self.emit(TextReplaced(whole(_join(item.text for item in self._items.values()))))
+            self.emit(TextReplaced(whole(join_texts(item.text for item in self._items.values()))))
         if self._calls:
             self.emit(Finish("tool_calls"))
         elif self._removed:
@@ -98,7 +77,7 @@ class ChatKitDecoder(Decoder):
         elif self._items:
             self.emit(Finish("stop"))
         elif self._widgets:
-            self.say(whole(_join(self._widgets.values())))
+            self.say(whole(join_texts(self._widgets.values())))
             self.emit(Finish("stop"))
         elif self._danger:
             raise UpstreamFailed(upstream_said(quote(self._danger)))
@@ -167,7 +146,7 @@ class ChatKitDecoder(Decoder):
         if all(new.get(index, "").startswith(sent.text) for index, sent in known.parts.items()):
             self._message_done(item)
             return
-        known.parts = {index: _Part(text) for index, text in new.items()}
+        known.parts = {index: Part(text) for index, text in new.items()}
         self._rewritten = True
         self._settle(known)
 
@@ -212,7 +191,7 @@ class ChatKitDecoder(Decoder):
         item = self._open(item_id)
         sent = item.parts.get(index)
         if sent is None:
-            sent = item.parts[index] = _Part()
+            sent = item.parts[index] = Part()
         if delta:
             sent.append(delta)
             self._say(item, index, delta)
@@ -224,28 +203,28 @@ class ChatKitDecoder(Decoder):
         text = field(field(update, dict, "content") or {}, str, "text") or ""
         self._complete_part(self._open(item_id), _index(update), text)
 
-    def _take_parts(self, item: dict[str, Any]) -> _Item:
+    def _take_parts(self, item: dict[str, Any]) -> Item:
         known = self._open(field(item, str, "id") or "")
         for index, text in _parts_of(item):
             self._complete_part(known, index, text)
         return known
 
-    def _complete_part(self, item: _Item, index: int, text: str) -> None:
+    def _complete_part(self, item: Item, index: int, text: str) -> None:
         """Say what of the whole `text` was not said; a text that is no extension of it says nothing."""
-        sent = item.parts.setdefault(index, _Part())
+        sent = item.parts.setdefault(index, Part())
         if len(text) > sent.length and text.startswith(sent.text):
             rest = text[sent.length :]
             sent.append(rest)
             self._say(item, index, rest)
 
-    def _say(self, item: _Item, index: int, text: str) -> None:
+    def _say(self, item: Item, index: int, text: str) -> None:
         last = self._last_part
         if last is None or last[0] is not item or last[1] != index:
             self._last_part = item, index
-            text = _SEPARATOR + text if last else text
+            text = SEPARATOR + text if last else text
         self.say(text)
 
-    def _open(self, item_id: str) -> _Item:
+    def _open(self, item_id: str) -> Item:
         """Return the item of this id, opened if it is new.
 
         No public client of the older dialect reads the ids of updates, so they may be missing there: an update without
@@ -257,12 +236,12 @@ class ChatKitDecoder(Decoder):
         if item is None and self._items.get("") in self._open_items:
             item = self._items[item_id] = self._items.pop("")
         if item is None:
-            item = self._latest = self._items[item_id] = _Item()
+            item = self._latest = self._items[item_id] = Item()
             self._open_items.add(item)
             self._removed = self.complete = False
         return item
 
-    def _settle(self, item: _Item) -> None:
+    def _settle(self, item: Item) -> None:
         """Close an item. With none open the turn may be whole; only the end of the body tells for sure."""
         self._open_items.discard(item)
         self._look_whether_complete()
@@ -309,17 +288,13 @@ class ChatKitDecoder(Decoder):
 
     def _reason(self, text: str, *, new: bool) -> None:
         if text:
-            self.think(_SEPARATOR + text if new and self._reasoned else text)
+            self.think(SEPARATOR + text if new and self._reasoned else text)
             self._reasoned = True
 
 
 def _parts_of(item: dict[str, Any]) -> list[tuple[int, str]]:
     content = field(item, list, "content") or []
     return [(index, field(part, str, "text") or "") for index, part in enumerate(content) if isinstance(part, dict)]
-
-
-def _join(texts: Iterable[str]) -> str:
-    return _SEPARATOR.join(filter(None, texts))
 
 
 def _said(event: dict[str, Any]) -> str:

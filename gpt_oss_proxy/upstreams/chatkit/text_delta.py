@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from gpt_oss_proxy.upstreams.base import read_lines
+
 
 class _Update(msgspec.Struct):
     """In both spellings."""
@@ -23,14 +25,19 @@ class _Event(msgspec.Struct):
     itemId: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+_text_deltas = msgspec.json.Decoder(_Event)
 
 
-def read_text_delta(record: bytes) -> tuple[str, int, str] | None:
-    """Return (item's id, part's index, text) of such an event; None for any other, to be read with more patience."""
-    try:
-        event = _decode(record)
-    except ValueError:
-        return None
-    update = event.update
-    return event.item_id or event.itemId or "", update.content_index or update.contentIndex or 0, update.delta or ""
+def read_text_deltas(records: list[bytes]) -> list[tuple[str, int, str]]:
+    """Return (item's id, part's index, text) of such events, those of the same part joined.
+
+    Nothing if one of them is anything else: then they are to be read with more patience.
+    """
+    runs: list[tuple[str, int, list[str]]] = []
+    for event in read_lines(_text_deltas, records):
+        update = event.update
+        item_id, index = event.item_id or event.itemId or "", update.content_index or update.contentIndex or 0
+        if not runs or runs[-1][0] != item_id or runs[-1][1] != index:
+            runs.append((item_id, index, []))
+        runs[-1][2].append(update.delta or "")
+    return [(item_id, index, "".join(texts)) for item_id, index, texts in runs]

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from gpt_oss_proxy.upstreams.chatkit import decoder
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
-from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_delta
+from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_deltas
 from tests.upstreams.decoding import run, sse_bytes
 
 KIND = "assistant_message.content_part.text_delta"
@@ -18,7 +17,7 @@ OLDER = {"type": "thread.item_updated", "itemId": "m", "update": {"type": KIND, 
 
 @pytest.mark.parametrize("event", [EVENT, OLDER])
 def test_both_spellings_are_read(event):
-    assert read_text_delta(json.dumps(event).encode()) == ("m", 1, "Hi")
+    assert read_text_deltas([json.dumps(event).encode()]) == [("m", 1, "Hi")]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,7 @@ def test_both_spellings_are_read(event):
     ],
 )
 def test_anything_else_is_left_to_the_long_way(event):
-    assert read_text_delta(json.dumps(event).encode()) is None
+    assert read_text_deltas([json.dumps(event).encode()]) == []
 
 
 @pytest.mark.parametrize(
@@ -59,6 +58,6 @@ def test_the_short_way_says_what_the_long_way_says(update: dict[str, Any], ids: 
     event = json.dumps({"type": "thread.item.updated", **ids, "update": update}).encode()
     body = sse_bytes(opened, b"data: %b\n\n" % event, done)
     short = run(ChatKitDecoder(10_000), body)
-    monkeypatch.setattr(decoder, "read_text_delta", lambda _record: None)
+    monkeypatch.setattr(ChatKitDecoder, "decode_texts", lambda _self, _records: 0)
     long = run(ChatKitDecoder(10_000), body)
     assert (short[0], repr(short[1])) == (long[0], repr(long[1]))
