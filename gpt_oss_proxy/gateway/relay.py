@@ -2,6 +2,9 @@
 
 The call's greenlet may wait for names, connections and bytes as requests likes it; whoever iterates over the relay
 waits for lists of events with time limits of its own, and ends the call by closing the relay, whatever it waits for.
+
+The two take turns, like a generator and its caller: the call runs only while the next list is awaited, so nothing is
+read ahead of a slow client, and a list needs no queue and no turn of the hub to get from one to the other.
 """
 
 import contextlib
@@ -10,9 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import gevent
+import greenlet
 import msgspec
-from gevent.event import Event as Signal
-from gevent.queue import SimpleQueue
 
 from gpt_oss_proxy.chat.events import Event, Finish
 from gpt_oss_proxy.errors import (
@@ -24,8 +26,7 @@ from gpt_oss_proxy.errors import (
 )
 from gpt_oss_proxy.gateway.call import ClosableLists
 
-# Lists read ahead of the client. Beyond it the upstream is read no faster than the client reads.
-_READ_AHEAD = 8
+_WITHOUT_A_BREAK = 8  # lists
 _SOON = 0.001  # seconds
 _A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 # What of a client's patience is kept for the way to it.
@@ -69,12 +70,12 @@ class Relay:
     def __init__(self, call: ClosableLists, limits: TimeLimits) -> None:
         self._call = call
         self._limits = limits
-        self._queue: SimpleQueue[list[Event] | _End] = SimpleQueue()
-        self._ahead = 0  # how many lists
-        self._room = Signal()
+        self._list: list[Event] | None = None  # on its way from the reader
+        self._ended: _End | None = None
+        self._waiter: greenlet.greenlet | None = None  # who waits for the next list
+        self._parked = False  # the reader stands still until the next list is awaited
         self._finished = False
         self._heard = False
-        self._waits = True  # for the upstream, and not for room
         now = time.monotonic()
         self._total_due = now + limits.total
         self._heard_at = self._told_at = now
@@ -87,22 +88,37 @@ class Relay:
         """Yield the lists; see the class."""
         try:
             while not self._finished:
-                item = self._queue.get()
-                if isinstance(item, _End):
-                    raise item.error or InternalError
+                events = self._next()
                 self._told_at = time.monotonic()
-                if item:
-                    self._ahead -= 1
-                    if not self._waits:
-                        self._room.set()
-                    self._finished = isinstance(item[-1], Finish)
-                yield item
+                self._finished = bool(events) and isinstance(events[-1], Finish)
+                yield events
         finally:
             self.close()
 
+    def _next(self) -> list[Event]:
+        while self._list is None:
+            if self._ended:
+                raise self._ended.error or InternalError
+            self._waiter = gevent.getcurrent()
+            try:
+                if self._parked:
+                    self._parked = False
+                    self._reader.switch()
+                else:
+                    gevent.get_hub().switch()
+            finally:
+                self._waiter = None
+        events, self._list = self._list, None
+        return events
+
+    def _wake(self) -> None:
+        """Run whoever waits for the next list. In the hub, or as the reader's last act before it is parked."""
+        if self._waiter:
+            self._waiter.switch()
+
     def stop(self, reason: Exception) -> None:
         """End the call, and raise `reason` where its lists are awaited. May be called from the hub."""
-        self._queue.put(_End(reason))
+        self._end_with(reason)
         self._reader.kill(block=False)
 
     def close(self) -> None:
@@ -111,25 +127,32 @@ class Relay:
         self._timer.close()
         if not self._finished:
             self._reader.kill(block=False)
+        elif self._parked:
+            self._parked = False
+            gevent.get_hub().loop.run_callback(self._reader.switch)
 
     def _end(self, reader: "gevent.Greenlet[..., GatewayError | None]") -> None:
         self._call.close()  # killed before it began, the greenlet has not done so
-        self._queue.put(_End(_error_of(reader)))
+        self._end_with(_error_of(reader))
+
+    def _end_with(self, error: Exception | None) -> None:
+        self._ended = self._ended or _End(error)
+        gevent.get_hub().loop.run_callback(self._wake)
 
     def _read(self) -> GatewayError | None:
         # closing: killed between two lists, the call would otherwise keep its connection until it is collected.
         with contextlib.closing(self._call):
             whole = False
             try:
-                for events in self._call:
+                for number, events in enumerate(self._call, 1):
                     if whole and events:  # nobody reads on, so nothing may follow
                         break
                     self._heard = True
                     if events:
                         whole = isinstance(events[-1], Finish)
                         self._hand_over(events)
-                    else:
-                        gevent.sleep(_A_MOMENT)  # whoever only shows that it is alive must not do so without a break
+                    if not events or number % _WITHOUT_A_BREAK == 0:  # others have their turn, whatever comes
+                        gevent.sleep(_A_MOMENT)
                     self._heard_at = time.monotonic()
             except GatewayError as error:
                 return error
@@ -140,31 +163,31 @@ class Relay:
         return None
 
     def _hand_over(self, events: list[Event]) -> None:
-        self._ahead += 1
-        self._queue.put(events)
-        if self._ahead > _READ_AHEAD:
-            self._room.clear()
-            self._waits = False
-            self._room.wait()
-            self._waits = True
+        self._list = events
+        self._parked = True
+        if self._waiter:
+            self._wake()
+        else:  # it is still busy with a keep-alive
+            gevent.get_hub().switch()
 
     def _tick(self) -> None:
         """Look which limit is reached, in the hub: also a client that reads nothing must not escape them."""
         now = time.monotonic()
         if now >= self._total_due:
             self.stop(TotalTimeout())
-        elif self._waits and now >= self._heard_at + self._limits.idle:
+        elif not self._parked and now >= self._heard_at + self._limits.idle:
             self.stop((UpstreamIdleTimeout if self._heard else UpstreamFirstEventTimeout)())
         else:
-            if now >= self._told_at + self._limits.keepalive:
-                self._told_at = now
-                if self._queue.empty():
-                    self._queue.put([])
+            keepalive_due = now >= self._told_at + self._limits.keepalive
+            self._told_at = now if keepalive_due else self._told_at
             self._timer.close()
             self._timer = self._new_timer(now)
+            if keepalive_due and self._waiter:
+                self._list = []
+                self._wake()
 
     def _new_timer(self, now: float) -> Any:
-        heard_at = self._heard_at if self._waits else now
+        heard_at = now if self._parked else self._heard_at
         due = min(self._total_due, self._told_at + self._limits.keepalive, heard_at + self._limits.idle)
         timer = gevent.get_hub().loop.timer(max(due - now, _SOON))
         timer.start(self._tick)

@@ -39,7 +39,7 @@ class Addresses:
         looking = self._looking = self._looking or gevent.spawn(self._look_up)
         found = looking.get()
         if isinstance(found, Exception):
-            raise found
+            raise found.with_traceback(None)  # it is raised to many, and each would add to it
         return found
 
     def doubt(self) -> None:

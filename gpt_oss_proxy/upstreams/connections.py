@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import math
 import select
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -20,6 +22,7 @@ from gpt_oss_proxy.upstreams.addresses import Addresses
 from gpt_oss_proxy.upstreams.standard_adapter import IDLE_SECONDS, POOLED_CONNECTIONS
 
 _READ_BYTES = 64 * 1024
+REST_SECONDS = 0.05
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 # gevent's own poll would switch to other greenlets; this one only looks, and returns at once.
@@ -73,53 +76,64 @@ class Connection:
 
 
 class Connections:
-    """The idle connections to one origin, the latest used first.
+    """The idle connections to one origin, the latest used first of those that have rested.
 
-    They are closed before their servers do it: a POST into a closed one could not be repeated.
+    They are closed before their servers do it: a POST into a closed one could not be repeated. And some servers close
+    right after an answer, without a word before: so none is used again at once.
     """
 
     def __init__(self, origin: Origin, connect_seconds: float) -> None:
         self.origin = origin
         self._connect_seconds = connect_seconds
         self._addresses = Addresses(origin.host, origin.port)
-        self._idle: list[Connection] = []
+        self._resting: deque[Connection] = deque()
+        self._rested: list[Connection] = []
         self._sweeping = False
 
     def take(self) -> Connection:
         """Return a connection that nobody uses. Raises UpstreamUnreachable and its kin."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.idle_since > time.monotonic() - IDLE_SECONDS and connection.is_quiet:
+        now = time.monotonic()
+        while self._resting and self._resting[0].idle_since <= now - REST_SECONDS:
+            self._rested.append(self._resting.popleft())
+        while self._rested:
+            connection = self._rested.pop()
+            if connection.idle_since > now - IDLE_SECONDS and connection.is_quiet:
                 return connection
             connection.close()
         return Connection(_connect(self.origin, self._addresses, self._connect_seconds))
 
     def put(self, connection: Connection) -> None:
         """Keep it for the next."""
-        if len(self._idle) >= POOLED_CONNECTIONS:
+        if len(self._rested) + len(self._resting) >= POOLED_CONNECTIONS:
             connection.close()
             return
         connection.idle_since = time.monotonic()
-        self._idle.append(connection)
+        self._resting.append(connection)
         if not self._sweeping:
             self._sweeping = True
             gevent.spawn_later(IDLE_SECONDS, self._sweep)
 
+    @property
+    def idle(self) -> list[Connection]:
+        """Those that nobody uses, the latest last."""
+        return [*self._rested, *self._resting]
+
     def close(self) -> None:
         """Close all."""
-        while self._idle:
-            self._idle.pop().close()
+        self._close_before(math.inf)
 
     def _sweep(self) -> None:
-        oldest = time.monotonic() - IDLE_SECONDS
-        kept = [connection for connection in self._idle if connection.idle_since > oldest]
-        for connection in self._idle:
+        self._close_before(time.monotonic() - IDLE_SECONDS)
+        self._sweeping = bool(self.idle)
+        if self._sweeping:
+            gevent.spawn_later(IDLE_SECONDS / 4, self._sweep)
+
+    def _close_before(self, oldest: float) -> None:
+        idle = self.idle
+        self._rested, self._resting = [], deque(connection for connection in idle if connection.idle_since > oldest)
+        for connection in idle:
             if connection.idle_since <= oldest:
                 connection.close()
-        self._idle = kept
-        self._sweeping = bool(kept)
-        if kept:
-            gevent.spawn_later(IDLE_SECONDS / 4, self._sweep)
 
 
 def _connect(origin: Origin, addresses: Addresses, seconds: float) -> Any:
@@ -131,7 +145,9 @@ def _connect(origin: Origin, addresses: Addresses, seconds: float) -> Any:
             sock = _connect_to_one(addresses)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if origin.scheme == "https":
-                sock = _tls().wrap_socket(sock, server_hostname=origin.host)
+                # Not at once: ended in its handshake, the socket would stay open until the garbage collector comes.
+                sock = _tls().wrap_socket(sock, server_hostname=origin.host, do_handshake_on_connect=False)
+                sock.do_handshake()
             connected, sock = sock, None
             return connected
     except gevent.Timeout as error:

@@ -92,7 +92,8 @@ def _target(url: str) -> _Target:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise requests.exceptions.InvalidURL(url)
-    origin = Origin(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), parts.netloc)
+    name = parts.netloc.rpartition("@")[2]
+    origin = Origin(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), name)
     return _Target(origin, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
 
@@ -107,7 +108,7 @@ def _encode(method: str, path: str, host: str, headers: Mapping[str, str], body:
 class Body:
     """One answer as it is read: its head first, then its body, the transfer coding undone.
 
-    The callbacks of httptools fill it. An answer that was read to its end gives its connection back.
+    The callbacks of httptools fill it. An answer that was read to its end gives its connection back, if it is trusted.
     """
 
     def __init__(self, connection: "Connection", give_back: Callable[["Connection"], None]) -> None:
@@ -118,12 +119,14 @@ class Body:
         self._give_back = give_back
         self._parser = httptools.HttpResponseParser(self)
         # A length beside chunks is nonsense that servers do send; its connection is not trusted with another answer.
-        self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
+        # Blanks behind a chunk's size are what some old servers write.
+        self._parser.set_dangerous_leniencies(lenient_chunked_length=True, lenient_spaces_after_chunk_size=True)
         self._pieces: list[bytes] = []
         self._number_of_headers = 0
         self._interim = 0
         self._complete = False
         self._reusable = False
+        self.trusted = True
         self.closed = False
         self._broken: Exception | None = None
 
@@ -159,11 +162,13 @@ class Body:
         return self._pieces.pop(0) if self._pieces else b""
 
     def _await_pieces(self) -> None:
+        size = 0  # of chunk heads and trailers
         while not self._pieces and not self._complete:
-            if self._broken:
+            if self._broken or size > _MOST_HEAD_BYTES:
                 raise ValueError("broken chunks") from self._broken
             data = self._connection.receive()
             if data:
+                size += len(data)
                 self._feed(data)
             elif self._ends_with_its_connection():
                 self._complete = True
@@ -182,14 +187,17 @@ class Body:
         return self._complete and not self._pieces
 
     def _ends_with_its_connection(self) -> bool:
-        coding = self.headers.get("transfer-encoding", "").lower()
-        return "content-length" not in self.headers and "chunked" not in coding
+        return not self._is_chunked() and "content-length" not in self.headers
+
+    def _is_chunked(self) -> bool:
+        return self.headers.get("transfer-encoding", "").lower().rpartition(",")[2].strip() == "chunked"
 
     def close(self) -> None:
         """Give the connection back if the answer was read to its end, else close it."""
         if self.closed:
             return
         self.closed = True
+        del self._parser  # it holds us: together they would wait for the garbage collector
         if self._reusable:
             self._give_back(self._connection)
         else:
@@ -223,12 +231,16 @@ class Body:
         status = self._parser.get_status_code()
         if self._complete:
             return
-        if 100 <= status < 200:
+        if status < 100:
+            raise ValueError("no status")
+        if status < 200:
             self._interim += 1
             if status == 101 or self._interim > _MOST_INTERIM_HEADS:
                 raise ValueError("nobody asked for it")
             self.headers.clear()
             return
+        if "transfer-encoding" in self.headers and not self._is_chunked() and "content-length" in self.headers:
+            raise ValueError("nobody knows where it ends")
         self.status = status
 
     def on_body(self, data: bytes) -> None:
@@ -241,7 +253,7 @@ class Body:
         if self.status and not self._complete:
             self._complete = True
             twice_told = "transfer-encoding" in self.headers and "content-length" in self.headers
-            self._reusable = self._parser.should_keep_alive() and not twice_told
+            self._reusable = self.trusted and self._parser.should_keep_alive() and not twice_told
 
 
 class _Pieces:
@@ -276,9 +288,22 @@ class _Server(Connections):
         connection = self.take()
         answer = Body(connection, self.put)
         try:
-            connection.send(request)
-            answer.read_head()
+            _exchange(connection, request, answer)
         except BaseException:
             answer.close()
             raise
         return answer
+
+
+def _exchange(connection: Connection, request: bytes, answer: Body) -> None:
+    try:
+        connection.send(request)
+    except OSError as error:
+        # Who refuses a long body answers without reading it, and closes: the answer is there all the same.
+        answer.trusted = False
+        try:
+            answer.read_head()
+        except (OSError, HTTPException):
+            raise error from None
+    else:
+        answer.read_head()

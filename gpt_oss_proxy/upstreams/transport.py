@@ -36,6 +36,7 @@ from gpt_oss_proxy.upstreams.fast_adapter import FastAdapter
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 
 _READ_BYTES = 64 * 1024
+_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_SECONDS = 0.5
 _LONGEST_RETRY_AFTER = 64  # characters; a date has 29
@@ -114,24 +115,28 @@ class Transport:
 
 
 @lru_cache(256)
-def _prepared(method: str, url: str) -> requests.PreparedRequest:
-    """Return a request without headers: to prepare one takes requests longer than all the rest."""
-    return requests.Request(method, url).prepare()
+def _prepared(method: str, url: str) -> tuple[str | None, dict[str, str]]:
+    """Return a URL as requests sends it, and the headers of all requests to it. To prepare one takes requests long."""
+    prepared = requests.Request(method, url).prepare()
+    headers = {"Accept-Encoding": "identity", "User-Agent": "gpt-oss-proxy"}
+    if basic := prepared.headers.get("Authorization"):  # the URL has a user's name and password
+        headers["Authorization"] = basic
+    return prepared.url, headers
 
 
 def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> requests.PreparedRequest:
     request = requests.PreparedRequest()
-    request.method, request.url, request.body = method, _prepared(method, url).url, body
+    request.method, request.body = method, body
+    request.url, common = _prepared(method, url)
     length = {"Content-Length": str(len(body))} if body is not None else {}
-    request.headers = CaseInsensitiveDict(
-        {"Accept-Encoding": "identity", "User-Agent": "gpt-oss-proxy", **headers, **length}
-    )
+    request.headers = CaseInsensitiveDict({**common, **headers, **length})
     return request
 
 
 def read_blocks(response: requests.Response) -> Iterator[bytes]:
     """Yield the body as it comes, decompressed, each read at once. Raises UpstreamIncomplete, UpstreamProtocolError."""
     raw = response.raw
+    compressed = "Content-Encoding" in response.headers
     while True:
         try:
             # read1 gives what is there; read, stream and iter_content hold a close-delimited body back to its end.
@@ -143,6 +148,8 @@ def read_blocks(response: requests.Response) -> Iterator[bytes]:
         if not block:
             return
         yield block
+        if compressed:  # a little may become very much, all of it without a wait for the next byte
+            gevent.sleep(_A_MOMENT)
 
 
 def is_read(response: requests.Response) -> bool:

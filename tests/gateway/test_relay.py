@@ -147,16 +147,17 @@ def test_a_slow_reader_is_no_silent_upstream() -> None:
     assert lists == [A, B, END]
 
 
-def test_nothing_is_read_far_ahead_of_a_slow_reader() -> None:
+def test_nothing_is_read_ahead_of_a_slow_reader() -> None:
     upstream = Scripted(*[A] * 100, END)
     relay = relay_of(upstream)
     settle()
-    assert upstream.delivered == 9  # eight wait in the queue, one for room
+    assert upstream.delivered == 1
     reader = iter(relay)
-    assert next(reader) == A
-    settle()
-    assert upstream.delivered == 10
-    assert list(reader) == [*[A] * 99, END]
+    for delivered in (1, 2):
+        assert next(reader) == A
+        settle()
+        assert upstream.delivered == delivered
+    assert list(reader) == [*[A] * 98, END]
 
 
 def test_lists_that_tell_nothing_take_no_room() -> None:

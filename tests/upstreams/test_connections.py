@@ -68,7 +68,8 @@ def taken_from(server: RawServer) -> tuple[Connections, Connection]:
     return pool, pool.take()
 
 
-def test_the_latest_idle_connection_is_used_again():
+def test_the_latest_idle_connection_is_used_again(monkeypatch):
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
     server = RawServer([with_length(b"")] * 2, [with_length(b"")] * 2)
     pool, first = taken_from(server)
     second = pool.take()
@@ -80,7 +81,21 @@ def test_the_latest_idle_connection_is_used_again():
     server.stop()
 
 
-def test_a_connection_that_its_server_has_closed_is_not_used_again():
+def test_a_connection_rests_before_it_is_used_again(monkeypatch):
+    server = RawServer([with_length(b"")] * 2, [with_length(b"")] * 2)
+    pool, first = taken_from(server)
+    pool.put(first)
+    second = pool.take()
+    assert second is not first
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
+    assert pool.take() is first
+    first.close()
+    second.close()
+    server.stop()
+
+
+def test_a_connection_that_its_server_has_closed_is_not_used_again(monkeypatch):
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
     server = RawServer([with_length(b"x"), close], [with_length(b"")])
     pool, connection = taken_from(server)
     connection.send(b"GET / HTTP/1.1\r\n\r\n")
@@ -100,7 +115,7 @@ def test_there_is_a_most_of_idle_connections(monkeypatch):
     second = pool.take()
     pool.put(first)
     pool.put(second)
-    assert pool._idle == [first]
+    assert pool.idle == [first]
     pool.close()
-    assert pool._idle == []
+    assert pool.idle == []
     server.stop()

@@ -1,16 +1,19 @@
 """The fast adapter where it differs from requests' own; what both must do is in test_transport.py."""
 
+import gc
+import http.client
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
 import requests
 
-from gpt_oss_proxy.errors import UpstreamProtocolError
+from gpt_oss_proxy.errors import UpstreamIncomplete, UpstreamProtocolError
 from gpt_oss_proxy.upstreams.fast_adapter import Body, FastAdapter
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 from gpt_oss_proxy.upstreams.transport import Transport, read_blocks
-from tests.upstreams.raw_server import CHUNKED, RawServer, chunk, with_length
+from tests.upstreams.raw_server import CHUNKED, RawServer, chunk, close, with_length
 
 
 @pytest.fixture
@@ -73,5 +76,41 @@ def test_an_answer_has_no_end_but_its_own(adapter):
     assert (body.read1(), body.at_end) == (b"a", False)
     response.close()
     held.set()
-    assert not any(pool._idle for pool in adapter._pools.values())
+    assert not any(pool.idle for pool in adapter._pools.values())
+    server.stop()
+
+
+@pytest.mark.parametrize("more", [b"X: " + b"x" * 200_000, b"X: x\r\n" * 40_000], ids=["one line", "many"])
+def test_trailers_without_end_are_not_read_for_ever(adapter, more):
+    server = RawServer([CHUNKED + b"\r\n" + chunk(b"a") + b"0\r\n" + more, lambda connection: connection.recv(1)])
+    with get(adapter, server.url) as response, pytest.raises(UpstreamIncomplete):
+        list(read_blocks(response))
+    server.stop()
+
+
+def test_a_body_whose_end_nobody_knows_is_refused(adapter):
+    server = RawServer([with_length(b"Hi", b"Transfer-Encoding: identity")])
+    with pytest.raises(http.client.HTTPException):
+        get(adapter, server.url)
+    server.stop()
+
+
+def test_a_body_in_a_coding_that_is_not_chunked_ends_with_its_connection(adapter):
+    server = RawServer([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, identity\r\n\r\nHi", close])
+    with get(adapter, server.url) as response:
+        assert b"".join(read_blocks(response)) == b"Hi"
+    server.stop()
+
+
+def test_an_answer_that_is_over_needs_no_garbage_collector(adapter):
+    server = RawServer([with_length(b"Hi")])
+    gc.disable()
+    try:
+        with get(adapter, server.url) as response:
+            body = weakref.ref(response.raw)
+            list(read_blocks(response))
+        del response
+        assert body() is None
+    finally:
+        gc.enable()
     server.stop()

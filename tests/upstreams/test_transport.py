@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 import responses
 
@@ -27,6 +28,7 @@ from gpt_oss_proxy.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
+from gpt_oss_proxy.upstreams import connections
 from gpt_oss_proxy.upstreams.transport import (
     HTTPStatusError,
     Transport,
@@ -111,6 +113,10 @@ def test_a_connection_that_times_out_in_tcp_is_a_connect_timeout(transport, monk
 # Before the answer's head is there
 
 
+def read_on(connection: socket.socket) -> None:
+    connection.recv(1)
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -119,11 +125,22 @@ def test_a_connection_that_times_out_in_tcp_is_a_connect_timeout(transport, monk
         ([b"HTTP/1.1 200 OK\r\nContent-", reset], UpstreamConnectionError),
         ([b"HELLO\r\n\r\n", close], UpstreamProtocolError),
         ([b"HTTP/1.1 abc\r\n\r\n", close], UpstreamProtocolError),
+        ([b"HTTP/1.1 000 Nothing\r\n\r\n", read_on], UpstreamProtocolError),
         ([b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000, close], UpstreamProtocolError),
         ([b"HTTP/1.1 200 OK\r\n" + b"A: x\r\n" * 200 + b"\r\n", close], UpstreamProtocolError),
         ([b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, close], UpstreamProtocolError),
     ],
-    ids=["reset", "closed", "reset in the head", "no HTTP", "no status", "long line", "many headers", "100 for ever"],
+    ids=[
+        "reset",
+        "closed",
+        "reset in the head",
+        "no HTTP",
+        "no status",
+        "status 000",
+        "long line",
+        "many headers",
+        "100 for ever",
+    ],
 )
 def test_what_happens_before_the_head_is_a_broken_connection_or_no_http(transport, serve, answer, error):
     assert refusal(transport, serve(answer).url) is error
@@ -162,6 +179,24 @@ def test_what_requests_refuses_to_send_or_read_is_a_protocol_error(transport):
         transport.send("GET", "http://upstream.example", headers={"A": "two\nlines"}, body=None)
 
 
+@pytest.mark.parametrize("size", [1_000, 8_000_000])
+def test_who_refuses_a_long_body_without_reading_it_is_heard_all_the_same(transport, serve, size):
+    refused = [read_on, with_length(b"{}", status=b"413 Content Too Large"), close]
+    server = serve(refused, [with_length(b"Hi")], listens=False)
+    with pytest.raises(HTTPStatusError) as raised:
+        transport.send("POST", server.url, headers={}, body=b"x" * size)
+    assert raised.value.status == 413
+    with transport.send("POST", server.url, headers={}, body=b"") as response:
+        assert b"".join(read_blocks(response)) == b"Hi"
+    assert server.connections == 2
+
+
+def test_a_connection_that_breaks_under_a_long_body_is_a_broken_connection(transport, serve):
+    server = serve([read_on, reset], listens=False)
+    with pytest.raises(UpstreamConnectionError):
+        transport.send("POST", server.url, headers={}, body=b"x" * 8_000_000)
+
+
 # What is sent
 
 
@@ -179,6 +214,15 @@ def test_exactly_our_headers_go_out(transport, serve):
             "X-Mine: 1",
         ],
     )
+
+
+def test_the_name_and_password_in_a_url_are_sent_as_such_and_nowhere_else(transport, serve):
+    server = serve([with_length(b"Hi")])
+    host = server.url.removeprefix("http://")
+    assert ask(transport, f"http://me:s%40cret@{host}") == b"Hi"
+    assert "Authorization: Basic bWU6c0BjcmV0" in server.heads[0]
+    assert f"Host: {host}" in server.heads[0]
+    assert "POST /say HTTP/1.1" in server.heads[0]
 
 
 def test_the_environment_neither_diverts_nor_adds_credentials(transport, serve, monkeypatch, tmp_path):
@@ -247,6 +291,27 @@ def test_a_compressed_body_is_decompressed_as_it_comes_and_in_pieces_of_limited_
     assert (sum(sizes), max(sizes)) == (10_000_000, 65536)
 
 
+def test_a_little_that_becomes_very_much_lets_others_run(transport, serve):
+    server = serve([with_length(gzip.compress(b"\n" * 3_000_000, mtime=0), b"Content-Encoding: gzip")])
+    turns = 0
+
+    def run() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    other = gevent.spawn(run)
+    with transport.send("GET", server.url, headers={}, body=None) as response:
+        blocks = sum(1 for _ in read_blocks(response))
+    other.kill()
+    assert turns >= blocks > 40
+
+
+def test_blanks_behind_the_size_of_a_chunk_do_no_harm(transport, serve):
+    assert ask(transport, serve([CHUNKED + b"\r\n2 \r\nHi\r\n0\r\n\r\n"]).url) == b"Hi"
+
+
 @pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(TEXT, mtime=0)[:10] + b"\xff" * 20])
 def test_a_badly_compressed_body_is_a_protocol_error(transport, serve, body):
     server = serve([with_length(body, b"Content-Encoding: gzip")])
@@ -272,7 +337,8 @@ def test_a_body_that_breaks_is_incomplete(transport, serve, answer):
 # The pool
 
 
-def test_a_connection_whose_answer_was_read_to_its_end_is_used_again(transport, serve):
+def test_a_connection_whose_answer_was_read_to_its_end_is_used_again(transport, serve, monkeypatch):
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
     server = serve([CHUNKED + b"\r\n" + chunk(b"Hi") + chunk(b"")])
     assert [ask(transport, server.url) for _ in range(3)] == [b"Hi"] * 3
     assert server.connections == 1
@@ -294,7 +360,8 @@ def test_a_connection_whose_answer_was_not_read_to_its_end_is_closed(transport, 
     assert server.connections == 2
 
 
-def test_a_refusal_leaves_its_connection_in_the_pool(transport, serve):
+def test_a_refusal_leaves_its_connection_in_the_pool(transport, serve, monkeypatch):
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
     server = serve([with_length(b"no", status=b"429 Too Many Requests")], [with_length(b"Hi")])
     assert refusal(transport, server.url) is HTTPStatusError
     assert (ask(transport, server.url), server.connections) == (b"Hi", 1)
@@ -505,6 +572,7 @@ def test_time_limits_hold_over_gevent_s_sockets(adapter):
         "connect: name look-up hangs": "UpstreamConnectTimeout",
         "connect: killed meanwhile": "0 more descriptors",
         "connect: TLS hangs": "UpstreamConnectTimeout",
+        "connect: TLS hung": "0 more descriptors",
         "fetch: no answer": "UpstreamFirstEventTimeout",
         "fetch: trickling body": "UpstreamFirstEventTimeout",
         "a caller's own time limit": "Timeout",

@@ -23,7 +23,7 @@ import gevent.socket  # noqa: E402
 from gpt_oss_proxy import sse  # noqa: E402
 from gpt_oss_proxy.chat.events import Finish, TextDelta  # noqa: E402
 from gpt_oss_proxy.chat.request import ChatRequest  # noqa: E402
-from gpt_oss_proxy.errors import GatewayError  # noqa: E402
+from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete  # noqa: E402
 from gpt_oss_proxy.gateway.relay import Relay, TimeLimits  # noqa: E402
 from gpt_oss_proxy.upstreams import connections, standard_adapter, transport  # noqa: E402
 from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream  # noqa: E402
@@ -188,6 +188,17 @@ def tls_hangs() -> object:
     return send(RawServer([hang]).url.replace("http:", "https:"))
 
 
+def what_tls_leaves() -> str:
+    gc.disable()
+    url = RawServer([hang]).url.replace("http:", "https:")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        outcome(lambda: send(url))
+    left = len(os.listdir("/proc/self/fd")) - before - 3  # the server's own
+    gc.enable()
+    return f"{left} more descriptors"
+
+
 def own_limit() -> object:
     with gevent.Timeout(0.02):
         return fetch(hang)
@@ -195,7 +206,12 @@ def own_limit() -> object:
 
 def endless(answer: bytes, more: bytes = b": ping\n\n") -> str:
     flood = Flood(answer, more)
-    call = gevent.spawn(told, Echo(flood.url))
+
+    def hear() -> None:
+        with contextlib.suppress(UpstreamIncomplete):  # where such things have a limit
+            told(Echo(flood.url))
+
+    call = gevent.spawn(hear)
     for _ in range(20):
         gevent.sleep(0.01)
     call.kill()
@@ -248,6 +264,7 @@ def idle_connections() -> str:
     """What is idle is closed, and the next request gets a new connection; what is in use is not."""
     server = RawServer([with_length(b"Hi")], [with_length(b"Hi")], [CHUNKED + b"\r\n" + chunk(b"a"), hang])
     connections.IDLE_SECONDS = standard_adapter.IDLE_SECONDS = 0.1
+    connections.REST_SECONDS = 0
     own = Transport(connect_timeout_seconds=1, fast=FAST)
 
     def ask() -> str:
@@ -258,7 +275,7 @@ def idle_connections() -> str:
     before = server.connections
     gevent.sleep(0.3)
     if FAST:
-        closed = not any(pool._idle for pool in own._adapter._pools.values())
+        closed = not any(pool.idle for pool in own._adapter._pools.values())
     else:
         (pool,) = own._adapter.poolmanager.pools._container.values()
         closed = all(conn is None or conn.sock is None for conn in pool.pool.queue)
@@ -280,6 +297,8 @@ print(
             "connect: name look-up hangs": outcome(name_lookup_hangs),
             "connect: killed meanwhile": outcome(killed_while_connecting),
             "connect: TLS hangs": outcome(tls_hangs),
+            # What requests' own adapter leaves, the garbage collector closes some time.
+            "connect: TLS hung": what_tls_leaves() if FAST else "0 more descriptors",
             "fetch: no answer": outcome(lambda: fetch(hang)),
             "fetch: trickling body": outcome(lambda: fetch(UNTIL_CLOSE, trickle)),
             "a caller's own time limit": outcome(own_limit),
