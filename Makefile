@@ -28,7 +28,7 @@ coverage: .venv/dev ## the unit tests again, three times slower, and which lines
 live: .venv/dev $(LIVE)/node_modules/.installed nginx ## real gunicorn, upstreams, clients and nginx on loopback
 	$(BIN)/python -m pytest tests/live
 
-bench: .venv/run bench/build/upstream bench/build/load bench/.litellm/.installed bench/node_modules/.installed nginx ## the gateway beside others, in half an hour; writes bench/RESULTS.md
+bench: .venv/run bench/build/upstream bench/build/load bench/.litellm/.installed bench/node_modules/.installed bench/.python/.installed nginx ## the gateway beside others, in half an hour; writes bench/RESULTS.md
 	$(BIN)/python -m bench
 
 bench-quick: .venv/run bench/build/upstream bench/build/load nginx ## the gateway beside nginx and its naive form, in a minute
@@ -64,7 +64,7 @@ audit: .venv/dev ## known vulnerabilities in what is pinned; needs a network tha
 	.venv/audit/bin/pip-audit --disable-pip --require-hashes -r requirements.txt
 
 clean: ## remove what was installed and built
-	rm -rf .venv $(LIVE)/node_modules bench/.litellm bench/node_modules bench/build .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv $(LIVE)/node_modules bench/.litellm bench/.python bench/node_modules bench/build .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # What is installed, each with a stamp, so that it is done once and again when its list changes.
 
@@ -95,6 +95,16 @@ bench/.litellm/.installed: bench/requirements-litellm.txt
 
 bench/node_modules/.installed: bench/package-lock.json
 	cd bench && npm ci --no-audit --no-fund && touch node_modules/.installed
+
+# Python's own build decides much: where the system has one beside ours (distributions optimise theirs), it is measured, too.
+bench/.python/.installed: requirements.txt
+	mkdir -p bench/.python
+	if $(BIN)/python -c 'import sys; sys.exit(sys.base_prefix == "/usr")' && /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	  $(BIN)/python -m venv bench/.python/virtualenv && \
+	  bench/.python/virtualenv/bin/pip install --quiet --disable-pip-version-check virtualenv==21.15.11 && \
+	  bench/.python/virtualenv/bin/virtualenv --quiet --python /usr/bin/python3 bench/.python && \
+	  bench/.python/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt; fi
+	@touch $@
 
 bench/build/%: bench/%.c
 	@mkdir -p bench/build

@@ -27,7 +27,7 @@ except SettingsError as error:
 
 bind = f"{settings.host}:{settings.port}"
 workers = settings.web_concurrency
-worker_class = "gpt_oss_proxy.worker.Worker"
+worker_class = "gpt_oss_proxy.server.worker.Worker"
 # A connection above it would hang without a word; idle ones count, and all requests may meet in one worker.
 worker_connections = settings.max_requests + 4096
 preload_app = True  # the token vocabulary (70 MB) is loaded once, and shared by all workers

@@ -96,7 +96,8 @@ def _write(results: report.Results, wrong: Sequence[str]) -> None:
 {datetime.now(UTC):%Y-%m-%d}. Medians of several rounds, systems in turn; in brackets the lowest and the highest round.
 The system under test has one core, the mock upstream and the clients have another one. *direct* is the ceiling of
 these two. *nginx raw*, *LiteLLM* and *Portkey* pass OpenAI on as OpenAI; *naive* and the product's *ChatKit* and
-*AI SDK* columns translate.
+*AI SDK* columns translate. The last column is the product on the system's own Python,
+where that is another one: distributions build theirs with optimisations that pyenv, for one, leaves out.
 
 {report.machine(_versions())}
 

@@ -102,9 +102,9 @@ def _naive(port: int, upstream: int, folder: Path, workers: int) -> Start:
     return Start([*command, "bench.naive:app"], folder, environment)
 
 
-def _product(**environment: str) -> Callable[[int, int, Path, int], Start]:
+def _product(python: str = sys.executable, **environment: str) -> Callable[[int, int, Path, int], Start]:
     def start(port: int, upstream: int, _folder: Path, workers: int) -> Start:
-        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
+        command = [python, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
         own = {"HOST": "127.0.0.1", "PORT": str(port), "WEB_CONCURRENCY": str(workers)}
         return Start(
             command, ROOT, own | {name: value.format(upstream=upstream) for name, value in environment.items()}
@@ -119,7 +119,7 @@ LITELLM = System("LiteLLM", _litellm)
 PORTKEY = System("Portkey", _portkey, headers=_portkey_headers)
 NAIVE = System("naive", _naive)
 CHATKIT = System("ChatKit", _product(BASE_URL="http://127.0.0.1:{upstream}"), model="gpt-oss-20b")
-PRODUCT = (
+PRODUCT: tuple[System, ...] = (
     CHATKIT,
     System(
         "AI SDK 4",
@@ -133,6 +133,16 @@ PRODUCT = (
     ),
     System("openai", _product(OPENAI_BASE_URL="http://127.0.0.1:{upstream}/v1", OPENAI_MODELS="m")),
 )
+# The same on the system's own Python, if that is another one than ours; see Makefile.
+_SYSTEM_PYTHON = HERE / ".python/bin/python"
+if _SYSTEM_PYTHON.exists():
+    PRODUCT += (
+        System(
+            "ChatKit, /usr/bin/python3",
+            _product(str(_SYSTEM_PYTHON), BASE_URL="http://127.0.0.1:{upstream}"),
+            model="gpt-oss-20b",
+        ),
+    )
 PEERS = (NGINX, LITELLM, PORTKEY, NAIVE)
 
 

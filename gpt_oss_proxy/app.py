@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from flask import Blueprint, Flask, request
+from flask import Blueprint, request
 
 from gpt_oss_proxy.apis import chat_completions, completions
 from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.blueprints import every_answer, inference, models, openapi, operations
+from gpt_oss_proxy.blueprints.lean_flask import LeanFlask
 from gpt_oss_proxy.chat.tokens import O200k, Vocabulary
 from gpt_oss_proxy.gateway.access_log import log_to_stdout
 from gpt_oss_proxy.gateway.auth import Keys
@@ -81,7 +82,7 @@ UPSTREAMS: Mapping[str, Protocol] = {
 }
 
 
-class Gateway(Flask):
+class Gateway(LeanFlask):
     """The WSGI application, and what its worker needs to know of it.
 
     `write_seconds` is how long a single write to a client may take: all the time that an answer has, and a little for
@@ -92,10 +93,6 @@ class Gateway(Flask):
     board: Board
     metrics: Metrics
     write_seconds: float
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Take every function for what it is: nothing here is async, and Flask would look at each request."""
-        return func
 
 
 def create_app(
@@ -136,7 +133,8 @@ def create_app(
     app.register_blueprint(openapi.blueprint(CLIENT_APIS))
     for name, prefix in (("v1", "/v1"), ("bare", None)):  # without /v1 is a frequent mistake in base URLs
         views = Blueprint(name, __name__, url_prefix=prefix)
-        views.before_request(lambda: keys.check(every_answer.header(request, "Authorization")))
+        if settings.api_keys:
+            views.before_request(lambda: keys.check(request.environ.get("HTTP_AUTHORIZATION", "")))
         views.register_blueprint(inference.blueprint(CLIENT_APIS, app.dispatcher, settings))
         views.register_blueprint(models.blueprint(router, settings.demonstration))
         app.register_blueprint(views)

@@ -4,20 +4,24 @@ Source: WHATWG HTML, section 9.2 "Server-sent events". Only `data` fields matter
 comments are read and dropped. Lines are split as bytes: U+2028 and its kin inside JSON are no line ends.
 """
 
-import re
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 from gpt_oss_proxy.errors import UpstreamTooLarge
 
 DONE = b"data: [DONE]\n\n"
 _BOM = b"\xef\xbb\xbf"
-_PLAIN = re.compile(rb"data: ([^\r\n]+)\n\n")  # how all servers write an event
-_AROUND = len(b"data: \n\n")
+_FIELD = b"data: "
+_END = b"\n\n"
 
 
 def encode(data: bytes) -> bytes:
     """Return one event. `data` is one line (JSON written by a machine has no raw line ends)."""
     return b"data: %b\n\n" % data
+
+
+class Last(bytes):
+    """The last piece of a body: a server that knows this ends the transfer with it, and need not write once more."""
 
 
 class LineDecoder:
@@ -32,6 +36,13 @@ class LineDecoder:
         self._size = 0
         self._after_cr = False
         self._first = True
+
+    def skip_bom(self, data: bytes) -> bool:
+        """Return whether `data` is the first, and begins a line without a byte order mark: then none is looked for."""
+        if not self._first or not data or data[:1] == _BOM[:1] or not self.is_at_a_line:
+            return False
+        self._first = False
+        return True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the lines that `data` completes, without their ends. It must be run to its end."""
@@ -51,6 +62,11 @@ class LineDecoder:
             yield line
         if self._size > self._max_bytes:
             raise UpstreamTooLarge
+
+    def only(self, data: bytes) -> bytes:
+        """Return the one line that `data` is, b'' if it is anything else; then it is to be fed."""
+        plain = data[-1:] == b"\n" and data.count(b"\n") == 1 and b"\r" not in data and self.is_at_a_line
+        return data[:-1] if plain and not self._first and len(data) <= self._max_bytes else b""
 
     @property
     def is_at_a_line(self) -> bool:
@@ -87,20 +103,31 @@ class Decoder:
         self._size = 0
         self._at_an_event = False  # at the beginning there may be a byte order mark
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the data of the events that `data` completes. It must be run to its end."""
+    def feed(self, data: bytes) -> Iterable[bytes]:
+        """Return the data of the events that `data` completes, to be read to its end before more is fed."""
+        if self._at_an_event and len(data) <= self._max_bytes and (events := _plain(data)):
+            return events
+        return itertools.chain.from_iterable(self._parts(data))
+
+    def only(self, data: bytes) -> bytes:
+        """Return the data of the one event that `data` is, b'' if it is anything else; then it is to be fed."""
+        if not self._at_an_event:
+            self._at_an_event = self._lines.skip_bom(data)
+        plain = data[:6] == _FIELD and data[-2:] == _END and data.count(b"\n") == 2 and b"\r" not in data
+        return data[6:-2] if plain and self._at_an_event and len(data) <= self._max_bytes else b""
+
+    def _parts(self, data: bytes) -> Iterator[Iterable[bytes]]:
+        """Yield the same where only the middle may be plain: a read may begin and end within an event."""
         start = 0
         if not self._at_an_event:
-            start = data.find(b"\n\n") + 2
-            yield from self._feed(data[:start])
-        end = data.rfind(b"\n\n") + 2
-        if start < end and self._at_an_event and len(data) <= self._max_bytes:
-            events = _PLAIN.findall(data, start, end)
-            if sum(map(len, events)) + _AROUND * len(events) == end - start:  # nothing else stands there
-                yield from events
-                start = end
+            start = data.find(_END) + len(_END)
+            yield self._feed(data[:start])
+        end = data.rfind(_END) + len(_END)
+        if start < end and self._at_an_event and len(data) <= self._max_bytes and (events := _plain(data[start:end])):
+            yield events
+            start = end
         if start < len(data):
-            yield from self._feed(data[start:])
+            yield self._feed(data[start:])
 
     def _feed(self, data: bytes) -> Iterator[bytes]:
         for line in self._lines.feed(data):
@@ -121,3 +148,14 @@ class Decoder:
         self._size += len(value) + 1
         if self._size > self._max_bytes + 1:
             raise UpstreamTooLarge
+
+
+def _plain(data: bytes) -> list[bytes]:
+    """Return the data of the events if all are whole and written as all servers write them, else nothing."""
+    if data[-2:] != _END or b"\r" in data:
+        return []
+    events = data[:-2].split(_END)
+    if 2 * len(events) != data.count(b"\n"):
+        return []
+    told = [event[6:] for event in events if event[:6] == _FIELD and len(event) > 6]
+    return told if len(told) == len(events) else []

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpt_oss_proxy import sse
@@ -118,6 +118,107 @@ def test_lines_are_what_a_regular_expression_would_split(pieces: list[bytes]) ->
     body = b"".join(pieces)
     expected = re.split(rb"\r\n|\r|\n", body.removeprefix(b"\xef\xbb\xbf"))[:-1]
     assert lines_of(pieces) == lines_of(cut(body, 1)) == lines_of([body]) == expected
+
+
+Told = tuple[list[bytes], bool]
+
+
+def told(decoder: sse.Decoder | sse.LineDecoder, pieces: list[bytes], *, only: bool) -> Told:
+    """Return what the pieces complete, and whether one was too long. With `only` each may be a single one."""
+    found: list[bytes] = []
+    try:
+        for piece in pieces:
+            if only and (single := decoder.only(piece)):
+                found.append(single)
+            else:
+                found += decoder.feed(piece)
+    except UpstreamTooLarge:
+        return found, True
+    return found, False
+
+
+@pytest.mark.parametrize(
+    ("before", "piece", "event"),
+    [
+        ([], b"data: a\n\n", b"a"),
+        ([b"data: a\n\n"], b"data: {}\n\n", b"{}"),
+        ([b": ping\n\n"], b"data: a\n\n", b"a"),
+        ([b"data: a\n", b"\n"], b"data: b\n\n", b"b"),
+        ([], b"data: 234567890123\n\n", b"234567890123"),
+        # All else is to be fed.
+        ([], b"", b""),
+        ([], b"data: \n\n", b""),
+        ([], b"data:a\n\n", b""),
+        ([], b"data: a\n", b""),
+        ([], b"data: a", b""),
+        ([], b"data: a\n\n\n", b""),
+        ([], b"\ndata: a\n\n", b""),
+        ([], b"data: a\ndata: b\n\n", b""),
+        ([], b"data: a\n\ndata: b\n\n", b""),
+        ([], b"data: a\r\n\r\n", b""),
+        ([], b"data: a\rb\n\n", b""),
+        ([], b"event: a\n\n", b""),
+        ([], b"\xef\xbb\xbfdata: a\n\n", b""),
+        ([b"\xef\xbb\xbf"], b"data: a\n\n", b""),
+        ([b"data: a\n"], b"data: b\n\n", b""),
+        ([b"data: "], b"data: b\n\n", b""),
+        ([b"data: a\r"], b"data: b\n\n", b""),
+        ([], b"data: 2345678901234\n\n", b""),
+    ],
+)
+def test_a_single_event_is_taken_as_it_is(before: list[bytes], piece: bytes, event: bytes) -> None:
+    decoder = sse.Decoder(20)
+    told(decoder, before, only=True)
+    assert decoder.only(piece) == event
+
+
+@pytest.mark.parametrize(
+    ("before", "piece", "line"),
+    [
+        ([b"a\n"], b"b\n", b"b"),
+        ([b"a", b"\n"], b"b\n", b"b"),
+        ([b"a\n"], b"23456789\n", b"23456789"),
+        # All else is to be fed: the first, too, which may have a byte order mark.
+        ([], b"a\n", b""),
+        ([b"a\n"], b"", b""),
+        ([b"a\n"], b"\n", b""),
+        ([b"a\n"], b"b", b""),
+        ([b"a\n"], b"b\nc\n", b""),
+        ([b"a\n"], b"b\nc", b""),
+        ([b"a\n"], b"b\r\n", b""),
+        ([b"a\n"], b"b\rc\n", b""),
+        ([b"a\nb"], b"c\n", b""),
+        ([b"a\r"], b"b\n", b""),
+        ([b"a\n"], b"234567890\n", b""),
+    ],
+)
+def test_a_single_line_is_taken_as_it_is(before: list[bytes], piece: bytes, line: bytes) -> None:
+    decoder = sse.LineDecoder(9)
+    told(decoder, before, only=True)
+    assert decoder.only(piece) == line
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"data: a\n\n", b"data: bb\n\n", b"data: \n\n", b"a\n", b"\xef\xbb\xbf", b"data: ccc\n", b": \n\n"]
+        )
+        | st.lists(st.sampled_from([b"data: ", b"data", b":", b"a", b"\n", b"\r", b"\n\n", b"\r\n"]), max_size=6).map(
+            b"".join
+        )
+        | st.binary(min_size=1, max_size=3)
+    ),
+    st.sampled_from([sse.Decoder, sse.LineDecoder]),
+    st.sampled_from([3, 9, 12, BIG]),
+)
+@example([b"\xef\xbb\xbfdata: d\n\n", b"data: a\n\n"], sse.Decoder, BIG)
+@example([b"data: a\n\n", b"\xef\xbb\xbfdata: d\n\n"], sse.Decoder, BIG)
+@example([b"\xef\xbb\xbf0:1\n", b"\xef\xbb\xbf0:2\n"], sse.LineDecoder, BIG)
+def test_to_look_for_a_single_one_first_changes_nothing(
+    pieces: list[bytes], kind: type[sse.Decoder | sse.LineDecoder], max_bytes: int
+) -> None:
+    pieces = [piece for piece in pieces if piece]  # a read that is empty is the end
+    assert told(kind(max_bytes), pieces, only=True) == told(kind(max_bytes), pieces, only=False)
 
 
 @given(st.binary(min_size=1).filter(lambda data: b"\n" not in data and b"\r" not in data))

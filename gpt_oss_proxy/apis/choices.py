@@ -36,17 +36,20 @@ class ChunkStream(ABC):
     """Lists of events → chunks: what opens a choice, deltas as they come, a finish each, usage if asked for, [DONE].
 
     A client API words what a chunk tells: each `tell_…` returns the fields of its choice, as JSON without braces, or
-    b'' if there is nothing to tell. `TELL_NOTHING` is what a chunk tells that only keeps the connection alive.
+    b'' if there is nothing to tell. `TELL_NOTHING` is what a chunk tells that only keeps the connection alive, and
+    `TELL_TEXT` what stands before and after new text.
     """
 
     KIND: str
     TELL_NOTHING: bytes
+    TELL_TEXT: tuple[bytes, bytes]
 
     def __init__(self, stamp: Stamp, *, include_usage: bool, reasoning_format: ReasoningFormat) -> None:
         self._head = b"data: " + _json(_stamped(self.KIND, stamp))[:-1] + b',"choices":['
         self._tail = b"]" + (b',"usage":null' if include_usage else b"") + b"}\n\n"
         self._open_tail = b',"logprobs":null,"finish_reason":null}' + self._tail
         self._heads: dict[int, bytes] = {}  # of the choices that have appeared
+        self._around_text: tuple[bytes, bytes] = b"", b""  # in a chunk of choice 0, when it has appeared
         self._include_usage = include_usage
         self._usage = Usage(0, 0)
         self._place = placing(reasoning_format)
@@ -55,9 +58,10 @@ class ChunkStream(ABC):
     def tell_opening(self, index: int) -> bytes:
         """Return what a choice begins with."""
 
-    @abstractmethod
     def tell_text(self, text: str) -> bytes:
         """Return new text."""
+        before, after = self.TELL_TEXT
+        return before + _json(text) + after
 
     def tell_reasoning(self, _text: str) -> bytes:
         """Return new reasoning, where there is a field for it."""
@@ -73,6 +77,9 @@ class ChunkStream(ABC):
 
     def render(self, events: list[Event]) -> bytes:
         """Return the chunks that tell these events, or a chunk that tells nothing, to keep the connection alive."""
+        if len(events) == 1 and type(events[0]) is TextDelta and self._around_text[0] and not self._place:
+            before, after = self._around_text  # as nearly all lists of a long answer are
+            return before + _json(events[0].text) + after
         out: list[bytes] = []
         head = self._appear(0, out)
         if not events and not out:
@@ -112,6 +119,9 @@ class ChunkStream(ABC):
             out.append(self._chunk(head, self.tell_opening(index)))
             if not out[-1]:
                 out.pop()
+            if index == 0:
+                before, after = self.TELL_TEXT
+                self._around_text = head + before, after + self._open_tail
         return head
 
     def _chunk(self, head: bytes, told: bytes) -> bytes:

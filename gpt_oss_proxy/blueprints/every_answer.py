@@ -1,16 +1,18 @@
-"""What holds for every request: ids, timing, headers, and that every error has OpenAI's shape."""
+"""What holds for every answer: ids, timing, headers, the log, and that every error has OpenAI's shape."""
 
 import logging
+import os
 import re
 import time
-import uuid
-from functools import partial
+from collections.abc import Iterable
+from typing import Any
 
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from gpt_oss_proxy.apis.base import render_error
+from gpt_oss_proxy.blueprints.reply import Pieces, Reply
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
 from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.metrics import Metrics
@@ -18,50 +20,65 @@ from gpt_oss_proxy.gateway.relay import ClientGone
 
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_RECORD = "gpt_oss_proxy.record"  # in the WSGI environment
 
 
 def install(app: Flask, metrics: Metrics) -> None:
     """Make it hold for `app`, and let `metrics` count it."""
-    app.before_request(_begin)
-    app.after_request(partial(_finish, metrics))
+    application = app.wsgi_app
+
+    def begin(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        record = environ[_RECORD] = _record(environ)
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            record.status = int(status[:3])
+            return start_response(status, [*headers, *_headers(record, dict(headers))], exc_info)
+
+        pieces: Any = application(environ, start)
+
+        def end() -> None:
+            pieces.close()
+            record.write()
+            metrics.observe(record)
+
+        return Pieces(pieces, end)
+
+    app.wsgi_app = begin  # type: ignore[method-assign] # as Flask's documentation has it
+    app.response_class = Reply
     app.register_error_handler(GatewayError, _error_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ClientGone, _client_gone)
     app.register_error_handler(Exception, _bug)
 
 
-def header(asked: Request, name: str) -> str:
-    """Return a header of the request, '' if it is not there. Werkzeug's own way raises and catches where it is not."""
-    value: str = asked.environ.get(f"HTTP_{name.upper().replace('-', '_')}", "")
-    return value
+def record_of(asked: Request) -> Record:
+    """Return what is noted of this request."""
+    record: Record = asked.environ[_RECORD]
+    return record
 
 
-def _begin() -> None:
-    # Each look through the proxy costs as much as what it looks for.
-    asked: Request = request._get_current_object()  # type: ignore[attr-defined]
-    given = header(asked, "x-request-id")
-    request_id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
-    g.record = Record(id=request_id, method=asked.method, path=asked.path[:200], started=time.monotonic())
+def _record(environ: dict[str, Any]) -> Record:
+    given = environ.get("HTTP_X_REQUEST_ID")
+    path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
+    return Record(
+        id=given if given and _REQUEST_ID.fullmatch(given) else f"req_{os.urandom(16).hex()}",
+        method=environ["REQUEST_METHOD"],
+        path=path[:200],
+        started=time.monotonic(),
+    )
 
 
-def _finish(metrics: Metrics, response: Response) -> Response:
-    context = g._get_current_object()
-    record: Record = context.record
-    record.status = response.status_code
-    headers = response.headers
-    headers["X-Content-Type-Options"] = "nosniff"  # a model's words are never a page, whatever they look like
-    headers.setdefault("Cache-Control", "no-store")  # answers are their client's own
-    headers["x-request-id"] = record.id
-    headers["openai-processing-ms"] = str(round((time.monotonic() - record.started) * 1000))
-    if ignored := context.get("ignored"):
-        headers["x-ignored-params"] = _header_value(", ".join(ignored))
-    response.call_on_close(partial(_end, metrics, record))
-    return response
-
-
-def _end(metrics: Metrics, record: Record) -> None:
-    record.write()
-    metrics.observe(record)
+def _headers(record: Record, told: dict[str, str]) -> list[tuple[str, str]]:
+    headers = [
+        ("X-Content-Type-Options", "nosniff"),  # a model's words are never a page, whatever they look like
+        ("x-request-id", record.id),
+        ("openai-processing-ms", str(round((time.monotonic() - record.started) * 1000))),
+    ]
+    if "Cache-Control" not in told:
+        headers.append(("Cache-Control", "no-store"))  # answers are their client's own
+    if record.ignored:
+        headers.append(("x-ignored-params", _header_value(", ".join(record.ignored))))
+    return headers
 
 
 def _header_value(text: str) -> str:
@@ -70,8 +87,8 @@ def _header_value(text: str) -> str:
 
 
 def _error_response(error: GatewayError) -> Response:
-    g.record.outcome = error.code
-    response = Response(render_error(error), status=error.status, mimetype="application/json")
+    record_of(request).outcome = error.code
+    response = Reply(render_error(error), status=error.status, mimetype="application/json")
     if error.retry_after is not None:
         response.headers["retry-after"] = error.retry_after
     if error.status == 401:
@@ -96,10 +113,10 @@ def _http_error(error: HTTPException) -> Response:
 
 def _client_gone(_error: ClientGone) -> Response:
     # Nobody reads this, unless he only half closed. 499 is nginx's word for it; the access log shows it.
-    g.record.outcome = "client_gone"
-    return Response(status=499, mimetype="application/json")
+    record_of(request).outcome = "client_gone"
+    return Reply(status=499, mimetype="application/json")
 
 
 def _bug(error: Exception) -> Response:
-    _log.error("request %s: a bug", g.record.id, exc_info=error)
+    _log.error("request %s: a bug", record_of(request).id, exc_info=error)
     return _error_response(InternalError())

@@ -8,6 +8,7 @@ from flask import Blueprint, Response
 from gpt_oss_proxy import __version__
 from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.apis.openapi import document
+from gpt_oss_proxy.blueprints.reply import Reply
 
 
 def blueprint(apis: Mapping[str, ClientApi]) -> Blueprint:
@@ -17,6 +18,6 @@ def blueprint(apis: Mapping[str, ClientApi]) -> Blueprint:
 
     @routes.get("/openapi.json")
     def show() -> Response:
-        return Response(body, mimetype="application/json")
+        return Reply(body, mimetype="application/json")
 
     return routes

@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, jsonify, request
 
+from gpt_oss_proxy.blueprints.reply import Reply
 from gpt_oss_proxy.errors import ShuttingDown
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
 from gpt_oss_proxy.gateway.metrics import Metrics
@@ -31,9 +32,9 @@ def blueprint(dispatcher: Dispatcher, router: Router, metrics: Metrics) -> Bluep
     def root() -> Response:
         # curl and probes say */* or nothing; only a browser names HTML.
         if "text/html" in list(request.accept_mimetypes.values()):
-            response = Response(_PAGE.format(base=_base()), mimetype="text/html", headers=_PAGE_HEADERS)
+            response = Reply(_PAGE.format(base=_base()), mimetype="text/html", headers=_PAGE_HEADERS)
         else:
-            response = Response("ok\n", mimetype="text/plain")
+            response = Reply("ok\n", mimetype="text/plain")
         response.vary.add("Accept")
         return response
 
@@ -51,7 +52,7 @@ def blueprint(dispatcher: Dispatcher, router: Router, metrics: Metrics) -> Bluep
 
     @routes.get("/metrics")
     def show_metrics() -> Response:
-        return Response(metrics.text(), content_type=metrics.content_type)
+        return Reply(metrics.text(), content_type=metrics.content_type)
 
     return routes
 

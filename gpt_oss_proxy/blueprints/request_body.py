@@ -1,7 +1,9 @@
 """Reading a request's body: bounded, in bounded time, and every fault of it a 400 or 413."""
 
+import io
 import time
-from typing import IO
+from collections.abc import Mapping
+from typing import IO, Any
 
 import gevent
 from flask import Request
@@ -18,7 +20,7 @@ def read_body(request: Request, *, max_bytes: int, silence_seconds: float, total
     _refuse_foreign_forms(request)
     if request.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise InvalidRequest("Send the body uncompressed, without Content-Encoding.", code="unsupported_encoding")
-    length = request.content_length
+    length = _length(request.environ)
     if length is not None and length > max_bytes:
         raise _too_large(max_bytes)
     body = _read(request, length, max_bytes, silence_seconds, time.monotonic() + total_seconds)
@@ -32,6 +34,8 @@ def _read(request: Request, left: int | None, max_bytes: int, silence_seconds: f
     stream = request.environ["wsgi.input"]
     if left is None and not request.environ.get("wsgi.input_terminated"):
         return b""
+    if left is not None and isinstance(stream, io.BytesIO):  # it has come with its head
+        return stream.read(left)
     pieces: list[bytes] = []
     size = 0
     try:
@@ -49,6 +53,12 @@ def _read(request: Request, left: int | None, max_bytes: int, silence_seconds: f
     except (OSError, ParseException, ValueError) as error:
         raise InvalidRequest("The body is broken: its transfer coding is not valid.", code="incomplete_body") from error
     return b"".join(pieces)
+
+
+def _length(environ: Mapping[str, Any]) -> int | None:
+    """Return how long the body is, None if it is not said."""
+    text = environ.get("CONTENT_LENGTH") or ""
+    return int(text) if text.isascii() and text.isdecimal() and "HTTP_TRANSFER_ENCODING" not in environ else None
 
 
 def _read_before(stream: IO[bytes], size: int, seconds: float) -> bytes:

@@ -5,18 +5,20 @@ filters, and, if the answer has a fault that can be mended, shows it to the mode
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from gpt_oss_proxy.chat import json_answer, tools
-from gpt_oss_proxy.chat.events import Event, Finish, Lists, Started, TextDelta, TextReplaced, Usage
+from gpt_oss_proxy.chat.events import Event, Finish, Lists, Started, TextDelta, TextReplaced, ToolCallDelta, Usage
 from gpt_oss_proxy.chat.filter import Fault, Filter
 from gpt_oss_proxy.chat.fold import marker_number
 from gpt_oss_proxy.chat.harmony import Harmony
 from gpt_oss_proxy.chat.json_answer import JsonAnswer, ResponseFormat
 from gpt_oss_proxy.chat.length import Length
+from gpt_oss_proxy.chat.lists import ClosableLists, Opened
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
 from gpt_oss_proxy.chat.stop import Stop
 from gpt_oss_proxy.chat.tokens import Vocabulary
@@ -51,6 +53,12 @@ class Emulation(msgspec.Struct, frozen=True):
     tools: Tools | None = None
     response_format: ResponseFormat | None = None
     harmony: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do with the answer."""
+        limits = (self.max_tokens, self.max_completion_tokens)
+        return bool(self.harmony or self.tools or self.response_format or self.stop) or limits != (None, None)
 
     @property
     def is_held(self) -> bool:
@@ -92,7 +100,7 @@ def prepare(
     `harmony` says that its models may slip into their own format. `like` is what was prepared for another conversation
     of the same request, so that its schemas are not compiled again.
     """
-    if honours is None:
+    if honours is None or EMULATED.isdisjoint(request.options):
         return Emulation(request, harmony=harmony)
     if like:
         return msgspec.structs.replace(like, request=_instructed(request, like.tools, like.response_format))
@@ -111,28 +119,61 @@ def prepare(
 
 
 def emulate(
-    emulation: Emulation, ask: Callable[[ChatRequest], Lists], vocabulary: Vocabulary, new_id: Callable[[], str]
-) -> Lists:
-    """Yield the lists of an answer that is as it was asked for. Raises as `ask` does, and the error of a fault.
+    emulation: Emulation, ask: Callable[[ChatRequest], ClosableLists], vocabulary: Vocabulary, new_id: Callable[[], str]
+) -> ClosableLists:
+    """Return the lists of an answer that is as it was asked for. They raise as `ask` does, and the error of a fault.
 
     `new_id` returns ids for tool calls.
     """
-    first = _Try(emulation, vocabulary, emulation.calls(new_id))
-    if not first.filters:
-        yield from ask(emulation.request)
-        return
-    lists = first.run(ask(emulation.request))
-    yield from first.held(lists) if emulation.is_held else lists
-    if first.fault is None:
-        return
-    if not first.fault.repairable:
-        raise first.fault.error
-    # Where nothing has gone out, the second try need not go on where the first had come to.
-    gone_out = None if emulation.is_held else first.calls
-    second = _Try(emulation, vocabulary, emulation.calls(new_id, gone_out), before=first)
-    yield from second.run(ask(first.correction(first.fault)))
-    if second.fault:
-        raise second.fault.error
+    if not emulation.changes:
+        return ask(emulation.request)
+    return _Emulated(emulation, ask, vocabulary, new_id)
+
+
+class _Emulated(Opened):
+    """The lists of a first try, and, if that has a fault that can be mended, of a second one."""
+
+    def __init__(
+        self,
+        emulation: Emulation,
+        ask: Callable[[ChatRequest], ClosableLists],
+        vocabulary: Vocabulary,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._emulation = emulation
+        self._ask = ask
+        self._vocabulary = vocabulary
+        self._new_id = new_id
+        self._running: Lists | None = None
+
+    def open(self) -> Iterator[list[Event]]:
+        """Return the lists of the tries, one after the other."""
+        return itertools.chain.from_iterable(self._tries())
+
+    def end(self) -> None:
+        """End the try that runs."""
+        if self._running:
+            self._running.close()
+
+    def _tries(self) -> Iterator[Lists]:
+        emulation = self._emulation
+        first = _Try(emulation, self._vocabulary, emulation.calls(self._new_id))
+        lists = first.run(self._ask(emulation.request))
+        yield self._run(first.held(lists) if emulation.is_held else lists)
+        if first.fault is None:
+            return
+        if not first.fault.repairable:
+            raise first.fault.error
+        # Where nothing has gone out, the second try need not go on where the first had come to.
+        gone_out = None if emulation.is_held else first.calls
+        second = _Try(emulation, self._vocabulary, emulation.calls(self._new_id, gone_out), before=first)
+        yield self._run(second.run(self._ask(first.correction(first.fault))))
+        if second.fault:
+            raise second.fault.error
+
+    def _run(self, lists: Lists) -> Lists:
+        self._running = lists
+        return lists
 
 
 class _Try:
@@ -153,26 +194,41 @@ class _Try:
         self._finished = False
         self._heard_out = False
 
-    def run(self, lists: Lists) -> Lists:
+    def run(self, lists: ClosableLists) -> Lists:
         """Yield the filtered lists, up to the answer's end or its fault; at a cut the upstream is not heard out."""
-        with contextlib.closing(lists):
+        raw, filters = self._raw, self.filters
+        try:
             for events in lists:
+                event = events[0] if len(events) == 1 else None
+                if type(event) is TextDelta and len(event.text) <= _LONG_TEXT and not self._finished:
+                    # As nearly all lists of a long answer are. Without a call for each filter.
+                    for step in filters:
+                        if step.mark is None or (step.mark and step.mark in event.text):
+                            break
+                    else:
+                        raw.append(event.text)
+                        self._said = True
+                        yield events
+                        continue
                 for part in _in_parts(events):
                     yield self._filter(part)
                     if self.fault or (self._finished and not self._heard_out):
                         return
+        finally:
+            lists.close()
 
     def held(self, lists: Lists) -> Lists:
         """Yield signs of life, and at the end all events at once, unless there is a fault."""
         events: list[Event] = []
         with contextlib.closing(lists):
             for found in lists:
+                started: list[Event] = [event for event in found if isinstance(event, Started)]
                 events += [event for event in found if not isinstance(event, Started)]
                 if self._finished and events:
-                    yield events
+                    yield started + events
                     events = []
                 else:
-                    yield [event for event in found if isinstance(event, Started)]
+                    yield started
 
     def correction(self, fault: Fault) -> ChatRequest:
         """Return the request for a second try."""
@@ -206,7 +262,7 @@ class _Try:
         self._raw += [event.text for event in events if isinstance(event, TextDelta)]
         fault: Fault | None = None
         for step in self.filters:
-            if not step.lets_through(events):
+            if not _passes(step.mark, events):
                 events = step.feed(events)
             fault = fault or step.fault
         if events:
@@ -221,7 +277,7 @@ class _Try:
         shown = (self._said and self._emulation.request.stream) or (self.calls and self.calls.any_gone_out)
         if shown or self._finished or self.fault or self._before:
             return []
-        self.filters = self._emulation.filters(self._vocabulary, self.calls)
+        self.filters[:] = self._emulation.filters(self._vocabulary, self.calls)
         self._raw.clear()
         events = self._run_filters([TextDelta(text)] if text else [])
         replaced = "".join(event.text for event in events if isinstance(event, TextDelta))
@@ -233,6 +289,20 @@ class _Try:
             return self._usage if self._heard_out else None
         before = self._before._usage
         return add(before, self._usage) if before else None
+
+
+def _passes(mark: str | None, events: list[Event]) -> bool:
+    """Return whether a filter with this mark would change and remember nothing of these events."""
+    if mark is None:
+        return False
+    for event in events:
+        kind = type(event)
+        if kind is TextDelta:
+            if mark and mark in event.text:  # type: ignore[union-attr] # it is one
+                return False
+        elif kind is Finish or kind is ToolCallDelta:
+            return False
+    return True
 
 
 def _in_parts(events: list[Event]) -> Iterable[list[Event]]:
@@ -248,6 +318,7 @@ def _short_parts(events: list[Event]) -> Iterator[list[Event]]:
         if isinstance(event, TextDelta):
             for start in range(0, len(event.text), _LONG_TEXT):
                 yield [TextDelta(event.text[start : start + _LONG_TEXT])]
+                yield []  # at a sign of life others have their turn
         else:
             yield [event]
 

@@ -21,11 +21,14 @@ class Fault(msgspec.Struct, frozen=True):
 class Filter:
     """Events in, events out. A subclass overrides the kinds of events that it changes.
 
-    `finished` says that the answer is over, maybe before the upstream says so; `fault` that it is none.
+    `finished` says that the answer is over, maybe before the upstream says so; `fault` that it is none. `mark` is what
+    it watches for: text without it would come out as it went in and be forgotten, so `feed` need not be asked; with ''
+    that is so of all text, with None of none.
     """
 
     finished = False
     fault: Fault | None = None
+    mark: str | None = None
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -47,11 +50,12 @@ class Filter:
                 case _:
                     self.emit(event)
         said, self._events = self._events, []
+        self.mark = self.watches_for()
         return said
 
-    def lets_through(self, events: list[Event]) -> bool:  # noqa: ARG002 - a hook
-        """Return whether `feed` would return just these events and remember nothing of them: then it is not asked."""
-        return False
+    def watches_for(self) -> str | None:
+        """Return the `mark` from now on."""
+        return None
 
     def text(self, delta: TextDelta) -> None:
         """Take more text of the answer."""

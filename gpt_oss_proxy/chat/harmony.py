@@ -8,7 +8,7 @@ the answer, commentary is a tool's call or what is said before one.
 
 import re
 
-from gpt_oss_proxy.chat.events import Event, Finish, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.events import FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.filter import Filter
 from gpt_oss_proxy.chat.stop import WordFinder
 
@@ -35,15 +35,10 @@ class Harmony(Filter):
         self._calls = False
         self._next_call = 0
 
-    def lets_through(self, events: list[Event]) -> bool:
-        """Return whether the events are text without a trace of a tag, outside of all tags."""
-        if self._head is not None or self._calls or self._reasons or self._finder.holds:
-            return False
-        for event in events:
-            kind = type(event)
-            if kind is Finish or kind is ToolCallDelta or (kind is TextDelta and _FIRST in event.text):  # type: ignore[union-attr] # it is one
-                return False
-        return True
+    def watches_for(self) -> str | None:
+        """Outside of all tags, what all tags begin with."""
+        inside = self._head is not None or self._calls or self._reasons or self._finder.held
+        return None if inside else _FIRST
 
     def text(self, delta: TextDelta) -> None:
         """Read on to the next tag, and the next."""

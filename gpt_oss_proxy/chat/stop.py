@@ -39,54 +39,49 @@ class Stop(Filter):
 class WordFinder:
     """Text in pieces → the text before the first of some words, in pieces that come as soon as they are certain.
 
-    When one is found, `found` is it, and `rest` is the text that was fed after it.
+    When one is found, `found` is it, and `rest` is the text that was fed after it. `held` is what is held back.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
         self._texts = tuple(dict.fromkeys(filter(None, words)))
         self._words: list[_Word] = []  # made when the first of them may have begun: mostly none ever does
         self._first = _first_characters(self._texts)
-        self._held = ""  # not said yet; words that are begun are begun in it
+        self.held = ""  # not said yet; words that are begun are begun in it
         self._start = -1  # in `_held`: where the first complete word begins, -1 if there is none
         self._complete = ""
         self.found = ""
         self.rest = ""
 
-    @property
-    def holds(self) -> bool:
-        """Whether some text is held back."""
-        return bool(self._held)
-
     def feed(self, text: str) -> str:
         """Return what can be said now; after the word was found it must not be called again."""
-        if not self._held and not self._first.search(text):
+        if not self.held and not self._first.search(text):
             return text
         self._words = self._words or [_Word(word) for word in self._texts]
-        position = len(self._held)
-        self._held += text
-        while position < len(self._held):
+        position = len(self.held)
+        self.held += text
+        while position < len(self.held):
             if self._start < 0 and not self._begun():
-                candidate = self._first.search(self._held, position)
+                candidate = self._first.search(self.held, position)
                 if candidate is None:
                     break
                 position = candidate.start()
-            character = self._held[position]
+            character = self.held[position]
             position += 1
             for word in self._words:
                 if word.feed(character):
                     self._note(word.text, position)
             if self._start >= 0 and self._start <= position - self._begun():
                 return self._end()  # no word that is only begun could become an earlier one
-        certain = len(self._held) - self._begun()
+        certain = len(self.held) - self._begun()
         if self._start >= 0:
             certain = min(certain, self._start)
             self._start -= certain
-        said, self._held = self._held[:certain], self._held[certain:]
+        said, self.held = self.held[:certain], self.held[certain:]
         return said
 
     def close(self) -> str:
         """Return the rest: the text has ended."""
-        return self._end() if self._start >= 0 else self._held
+        return self._end() if self._start >= 0 else self.held
 
     def _begun(self) -> int:
         """Return how long the longest word is that is begun."""
@@ -99,15 +94,15 @@ class WordFinder:
 
     def _end(self) -> str:
         self.found = self._complete
-        self.rest = self._held[self._start + len(self.found) :]
-        return self._held[: self._start]
+        self.rest = self.held[self._start + len(self.found) :]
+        return self.held[: self._start]
 
     def again(self) -> str:
         """Look for the next one. Return the text that was fed after the last."""
         rest = self.rest
         for word in self._words:
             word.matched = 0
-        self._held = self._complete = self.found = self.rest = ""
+        self.held = self._complete = self.found = self.rest = ""
         self._start = -1
         return rest
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from rs_bpe.bpe import openai
 
 from gpt_oss_proxy.chat.events import Finish, Lists, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta, Usage
+from gpt_oss_proxy.chat.lists import ClosableLists
 from gpt_oss_proxy.chat.request import ChatRequest
 
 Count = Callable[[str], int]
@@ -63,37 +64,34 @@ def count_prompt(request: ChatRequest, count: Count) -> int:
     return sum(map(count, texts)) + _TOKENS_PER_MESSAGE * len(request.messages) + _TOKENS_PER_ANSWER
 
 
-def with_usage(lists: Lists, request: ChatRequest, count: Count) -> Lists:
+def with_usage(lists: ClosableLists, request: ChatRequest, count: Count) -> Lists:
     """Yield the same lists, with a counted Usage before Finish where the upstream has reported none.
 
     `request` is what the upstream was asked.
     """
-    with contextlib.closing(lists):
-        yield from _count_all(lists, request, count)
-
-
-def _count_all(lists: Lists, request: ChatRequest, count: Count) -> Lists:
     text: list[str] = []
     reasoning: list[str] = []
     reported = False
-    for events in lists:
-        for event in events:
-            match event:
-                case TextDelta():
-                    text.append(event.text)
-                case ToolCallDelta():
-                    text.append(event.name + event.arguments)
-                case ReasoningDelta():
-                    reasoning.append(event.text)
-                case TextReplaced():
-                    text = [event.text]
-                case Usage():
-                    reported = True
-                case _:
-                    pass
-        if not reported and events and isinstance(events[-1], Finish):
-            thought = count("".join(reasoning))
-            answer = count("".join(text))
-            usage = Usage(count_prompt(request, count), thought + answer, reasoning_tokens=thought)
-            events = [*events[:-1], usage, events[-1]]
-        yield events
+    with contextlib.closing(lists):
+        for events in lists:
+            for event in events:
+                kind = type(event)
+                if kind is TextDelta:
+                    text.append(event.text)  # type: ignore[union-attr] # it is one
+                    continue
+                match event:
+                    case ToolCallDelta():
+                        text.append(event.name + event.arguments)
+                    case ReasoningDelta():
+                        reasoning.append(event.text)
+                    case TextReplaced():
+                        text = [event.text]
+                    case Usage():
+                        reported = True
+                    case Finish() if not reported:
+                        thought, answer = count("".join(reasoning)), count("".join(text))
+                        usage = Usage(count_prompt(request, count), thought + answer, reasoning_tokens=thought)
+                        events = [*events[:-1], usage, event]  # it is the last
+                    case _:
+                        pass
+            yield events

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from gpt_oss_proxy.chat.events import Event, Finish, FinishReason, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.events import FinishReason, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.filter import Fault, Filter
 from gpt_oss_proxy.chat.json_text import JsonReader
 from gpt_oss_proxy.chat.tools import Tool, Tools
@@ -49,15 +49,9 @@ class Calls(Filter):
         """Whether a call has begun to go out."""
         return bool(self._begun or self._done)
 
-    def lets_through(self, events: list[Event]) -> bool:
-        """Return whether there is no call and no end in them."""
-        if self._call or self._quiet:
-            return False
-        for event in events:
-            kind = type(event)
-            if kind is ToolCallDelta or kind is Finish:
-                return False
-        return True
+    def watches_for(self) -> str | None:
+        """Text concerns it only within a call, or behind a failed one."""
+        return None if self._call or self._quiet else ""
 
     def text(self, delta: TextDelta) -> None:
         """Let text through, but not what is said around a correction."""

@@ -140,6 +140,11 @@ class Frames(Filter):
         self._between = False  # after a frame: space that follows belongs to it
         self._next_call = 0
 
+    def watches_for(self) -> str | None:
+        """In prose, what a frame begins with."""
+        inside = self._arguments is not None or self._head is not None or self._between or self._finder.held
+        return None if inside else self._marker[0]
+
     def text(self, delta: TextDelta) -> None:
         """Read on, from frame to frame."""
         text = delta.text

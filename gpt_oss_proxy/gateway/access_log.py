@@ -1,6 +1,5 @@
 """One JSON line a request, for people and machines. Never prompts, answers or keys."""
 
-import contextlib
 import sys
 import time
 from typing import TextIO
@@ -22,6 +21,7 @@ class Record(msgspec.Struct):
     asked: list[str] = []  # the upstreams, in order
     joined: bool = False
     reference: str = ""
+    ignored: tuple[str, ...] = ()  # the request's fields without effect
     stream: bool = False
     status: int = 0
     outcome: str = "ok"  # or the error's code, or client_gone
@@ -68,9 +68,11 @@ class Record(msgspec.Struct):
         }
         if _output:
             # Not through logging: a line for each request would cost it more than all the rest of its end.
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            try:
                 _output.write(msgspec.json.encode(line).decode() + "\n")
                 _output.flush()
+            except (OSError, ValueError):  # nobody reads it any more
+                pass
 
 
 def log_to_stdout() -> None:

@@ -5,19 +5,19 @@ Only what nobody has begun to work on is asked again or elsewhere: a connection 
 nothing is, once the first byte of an answer is there.
 """
 
-import contextlib
 import email.utils
+import itertools
 import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import gevent
 import msgspec
 
 from gpt_oss_proxy.chat.emulate import Emulation, emulate
-from gpt_oss_proxy.chat.events import Event, Lists
+from gpt_oss_proxy.chat.events import Event
+from gpt_oss_proxy.chat.lists import ClosableLists, Opened
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.chat.tokens import Vocabulary, with_usage
 from gpt_oss_proxy.errors import (
@@ -36,19 +36,6 @@ _LONGEST_PAUSE_SECONDS = 2.0  # an upstream that wants more is not waited for: i
 _FINAL = (CircuitOpen, Overloaded, UpstreamConnectTimeout)
 
 
-class ClosableLists(Protocol):
-    """Lists of events that can be closed before their end, or before their beginning."""
-
-    def __iter__(self) -> Iterator[list[Event]]:
-        """Return itself."""
-
-    def __next__(self) -> list[Event]:
-        """Return the next list. Raises a GatewayError."""
-
-    def close(self) -> None:
-        """End it. Must not block, and may be called twice."""
-
-
 class Candidate(msgspec.Struct, frozen=True):
     """An upstream that can answer, and the model's id there."""
 
@@ -63,8 +50,11 @@ class Task(msgspec.Struct, frozen=True):
     emulation: Emulation
 
 
-class Call:
-    """A request and what becomes of it. `asked` is the upstream asked last; `pausing` it is between two tries."""
+class Call(Opened):
+    """A request, and what becomes of it: lists of events. If nobody takes it, they raise the first upstream's error.
+
+    `asked` is the upstream asked last; `pausing` the call is between two tries.
+    """
 
     def __init__(
         self,
@@ -93,16 +83,19 @@ class Call:
         self._may_retry = may_retry
         self._told = set() if told is None else told
         self._silent: set[Guard] = set()  # upstreams that were not there
+        self._asking: ClosableLists | None = None
 
-    def lists(self) -> Lists:
-        """Yield the answer's lists of events. If nobody takes the request, raises the first upstream's GatewayError."""
+    def open(self) -> Iterator[list[Event]]:
+        """Return the lists when somebody has taken the request. Raises the first upstream's GatewayError."""
         try:
-            first, rest = self._answer()
+            return self._answer()
         finally:
             self._tell_breakers()
-        with contextlib.closing(rest):
-            yield first
-            yield from rest
+
+    def end(self) -> None:
+        """End what is asked."""
+        if self._asking:
+            self._asking.close()
 
     def timed_out(self) -> None:
         """The upstream has said nothing for too long; its lists are no longer waited for."""
@@ -110,16 +103,17 @@ class Call:
             self._silent.add(self.asked)
             self._tell_breakers()
 
-    def _answer(self) -> tuple[list[Event], Lists]:
+    def _answer(self) -> Iterator[list[Event]]:
         rounds = 0
         while True:
             failures: list[GatewayError] = []
             again: list[Task] = []  # whom to wait for
             for task in self._tasks:
-                lists = self._ask(task)
+                lists = self._asking = self._ask(task)
                 try:
                     first = next(lists, [])
                 except GatewayError as error:
+                    lists.close()
                     if error.unhealthy:
                         self._silent.add(task.guard)
                     if not _may_be_repeated(error, task):
@@ -129,7 +123,7 @@ class Call:
                         again.append(task)
                 else:
                     self._silent.discard(task.guard)
-                    return first, lists
+                    return itertools.chain((first,), lists)
             rounds += 1
             if not again:
                 raise failures[0]
@@ -148,11 +142,11 @@ class Call:
         gevent.sleep(seconds)
         self.pausing = False
 
-    def _ask(self, task: Task) -> Lists:
+    def _ask(self, task: Task) -> ClosableLists:
         self.asked = task.guard
         self._record.upstream = task.guard.upstream.name
 
-        def ask(request: ChatRequest) -> Lists:
+        def ask(request: ChatRequest) -> ClosableLists:
             self._record.asked.append(task.guard.upstream.name)
             return task.guard.stream(request)
 

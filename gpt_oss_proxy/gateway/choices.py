@@ -3,7 +3,7 @@
 If one of them fails, so does the answer: half of what was asked for is not what was asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import gevent
@@ -12,6 +12,7 @@ from gevent.queue import SimpleQueue
 
 from gpt_oss_proxy.chat.emulate import add
 from gpt_oss_proxy.chat.events import Choice, Event, Finish, FinishReason, Lists, Started, Usage
+from gpt_oss_proxy.chat.lists import Opened
 from gpt_oss_proxy.errors import GatewayError, InternalError
 from gpt_oss_proxy.gateway.call import Call
 from gpt_oss_proxy.gateway.guard import Guard
@@ -20,7 +21,7 @@ _READ_AHEAD = 8  # lists, of each call
 _AT_ONCE = 8  # calls
 
 
-class Choices:
+class Choices(Opened):
     """Calls that are made together. It is used like a Call."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
@@ -32,6 +33,7 @@ class Choices:
         self._begun: set[Call] = set()
         self._started = False
         self._usages: list[Usage] = []
+        self._merging: Lists | None = None
 
     @property
     def asked(self) -> Guard:
@@ -48,8 +50,17 @@ class Choices:
         for call in self._silent & self._begun:
             call.timed_out()
 
-    def lists(self) -> Lists:
-        """Yield the lists of all calls. Raises the first GatewayError of any."""
+    def open(self) -> Iterator[list[Event]]:
+        """Return the lists of all calls. They raise the first GatewayError of any."""
+        self._merging = self._merge()
+        return self._merging
+
+    def end(self) -> None:
+        """End all calls."""
+        if self._merging:
+            self._merging.close()
+
+    def _merge(self) -> Lists:
         reasons: dict[int, FinishReason] = {}
         readers = [gevent.spawn(self._read, index) for index in range(len(self._calls))]
         for index, reader in enumerate(readers):
@@ -73,9 +84,8 @@ class Choices:
         call = self._calls[index]
         with self._turn:
             self._begun.add(call)
-            lists = call.lists()
             try:
-                for events in lists:
+                for events in call:
                     self._silent.discard(call)
                     self._room.acquire()
                     self._queue.put((index, events))
@@ -84,7 +94,7 @@ class Choices:
             except gevent.GreenletExit:  # see Relay: it would keep sockets open
                 pass
             finally:
-                lists.close()
+                call.close()
         return None
 
     def _end(self, index: int, reader: "gevent.Greenlet[..., GatewayError | None]") -> None:

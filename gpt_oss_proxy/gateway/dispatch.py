@@ -2,22 +2,22 @@
 
 import contextlib
 import itertools
+import os
 import socket
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gevent
 import msgspec
 
 from gpt_oss_proxy.chat.emulate import EMULATED, prepare
-from gpt_oss_proxy.chat.events import Event, Lists, Started
+from gpt_oss_proxy.chat.events import Event, Started
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
 from gpt_oss_proxy.chat.tokens import Vocabulary
-from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown, UpstreamFirstEventTimeout
+from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
 from gpt_oss_proxy.gateway.access_log import Record
-from gpt_oss_proxy.gateway.call import Call, Candidate, ClosableLists, Task
+from gpt_oss_proxy.gateway.call import Call, Candidate, Task
 from gpt_oss_proxy.gateway.choices import Choices
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 from gpt_oss_proxy.gateway.guard import Guard
@@ -41,7 +41,7 @@ _HARMLESS: Mapping[str, tuple[Any, ...]] = {
 
 
 class Answer:
-    """An answer that has begun, and its lists of events; an empty list says that a keep-alive is due.
+    """An answer that has begun, and its lists of events; an empty list says that a keep-alive is due. To be closed.
 
     `id` and `created` (in Unix seconds) are the same for all who join a call. `ignored` are the request's fields
     without effect; `reference` is the upstream's own id of the answer, or ''.
@@ -49,26 +49,29 @@ class Answer:
 
     def __init__(
         self,
-        events: Lists,
+        lists: Iterator[list[Event]],
+        close: Callable[[], None],
         call: Call | Choices,
         ignored: Mapping[Guard, tuple[str, ...]],
         joinable: Joinable | None,
         *,
         wait: bool,
     ) -> None:
-        self._events = events
-        self.id = joinable.id if joinable else uuid.uuid4().hex
+        """`close` ends all that the answer needs while it lasts; it may be called twice."""
+        self._lists = lists
+        self.close = close
+        self.id = joinable.id if joinable else os.urandom(16).hex()
         self.created = joinable.created if joinable else int(time.time())
-        self.reference, self._first = _first(events, wait=wait)
+        try:
+            self.reference, self._first = _first(lists, wait=wait)
+        except BaseException:
+            close()
+            raise
         self.ignored = ignored[call.asked]
 
     def __iter__(self) -> Iterator[list[Event]]:
         """Return the lists, to be read once. They raise a GatewayError or ClientGone."""
-        return itertools.chain((self._first,), self._events)
-
-    def close(self) -> None:
-        """End the upstream's call if the answer is not complete. Needed whether or not it was iterated over."""
-        self._events.close()
+        return itertools.chain((self._first,), self._lists)
 
 
 class Dispatcher:
@@ -108,9 +111,11 @@ class Dispatcher:
         limits = self._limits.within(patience, stream=request.stream)
         call, ignored = self._admit(request, record, min(limits.idle, limits.total))
         joinable = self._joinable(identity, call, record) if identity else None
-        lists = joinable.read() if joinable else call.lists()
-        events = self._events(lists, call, limits, client)
-        return Answer(events, call, ignored, joinable, wait=not request.stream)
+        lists = joinable.read() if joinable else call
+        # A client's impatience is no failure of the upstream.
+        relay = Relay(lists, limits, call.timed_out if limits.idle == self._limits.idle else None)
+        close = self._watch(relay, call, client)
+        return Answer(iter(relay), close, call, ignored, joinable, wait=not request.stream)
 
     def listen(self) -> None:
         """Let the other workers' clients join this one's calls. Called in each worker."""
@@ -146,7 +151,7 @@ class Dispatcher:
         calls: list[Call] = []
         ignored: dict[Guard, tuple[str, ...]] = {}
         told: set[Guard] = set()
-        first = self._tasks(msgspec.structs.replace(request, further=()), ignored)
+        first = self._tasks(msgspec.structs.replace(request, further=()) if request.further else request, ignored)
         for messages in (request.messages, *request.further):
             tasks = [_with_messages(task, messages) for task in first] if messages is not request.messages else first
             calls += [
@@ -175,7 +180,9 @@ class Dispatcher:
 
     def _task(self, request: ChatRequest, candidate: Candidate, ignored: dict[Guard, tuple[str, ...]]) -> Task:
         upstream = candidate.guard.upstream
-        asked = msgspec.structs.replace(request, model=candidate.model)
+        asked = request
+        if candidate.model != request.model:
+            asked = msgspec.structs.replace(request, model=candidate.model)
         task = Task(candidate.guard, prepare(asked, upstream.honours, harmony=upstream.slips_into_harmony))
         ignored[candidate.guard] = without_effect(request, upstream)
         return task
@@ -189,26 +196,24 @@ class Dispatcher:
         joined = self._sharing.join(identity)
         if joined:
             record.joined, record.upstream = True, call.asked.upstream.name
-        return joined or self._sharing.begin(identity, call.lists())
+        return joined or self._sharing.begin(identity, call)
 
-    def _events(
-        self, lists: ClosableLists, call: Call | Choices, limits: TimeLimits, client: socket.socket | None
-    ) -> Lists:
-        relay = Relay(lists, limits)
-        watch: ClientWatch | None = None
-        self._running[relay] = call
+    def _watch(self, relay: Relay, call: Call | Choices, client: socket.socket | None) -> Callable[[], None]:
+        """Let the client's leaving and a shutdown end the relay. Return what ends all of it."""
         try:
             watch = ClientWatch(client, lambda: relay.stop(ClientGone())) if client else None
-            yield from relay
-        except UpstreamFirstEventTimeout:
-            if limits.idle == self._limits.idle:  # a client's impatience is no failure of the upstream
-                call.timed_out()
-            raise
-        finally:
-            if watch:
-                watch.close()
-            del self._running[relay]
+        except BaseException:  # the connection is closed already
             relay.close()
+            raise
+        self._running[relay] = call
+
+        def close() -> None:
+            if self._running.pop(relay, None):
+                if watch:
+                    watch.close()
+                relay.close()
+
+        return close
 
 
 def _with_messages(task: Task, messages: tuple[Message, ...]) -> Task:
@@ -236,12 +241,15 @@ def without_effect(request: ChatRequest, upstream: Upstream) -> tuple[str, ...]:
 def _extras(request: ChatRequest) -> Iterator[str]:
     """Yield the paths of the fields inside messages that only an OpenAI-compatible upstream can take."""
     for message in request.messages:
-        yield from (f"messages.{name}" for name in message.extra)
+        for name in message.extra:
+            yield f"messages.{name}"
         for part in message.parts:
             if isinstance(part, Text | Image):
-                yield from (f"messages.content.{name}" for name in part.extra)
+                for name in part.extra:
+                    yield f"messages.content.{name}"
         for call in message.tool_calls:
-            yield from (f"messages.tool_calls.{name}" for name in call.extra)
+            for name in call.extra:
+                yield f"messages.tool_calls.{name}"
 
 
 class _FairVocabulary:

@@ -1,13 +1,14 @@
 """An upstream with its door: how many may be inside, and whether it is asked at all."""
 
-import contextlib
-from collections.abc import Generator
+import itertools
+from collections.abc import Iterator
 
-from gpt_oss_proxy.chat.events import Event
+from gpt_oss_proxy.chat.events import Event, Lists
+from gpt_oss_proxy.chat.lists import Opened
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, InvalidRequest, ModelNotFound, Overloaded
 from gpt_oss_proxy.gateway.breaker import Breaker
-from gpt_oss_proxy.gateway.places import Places
+from gpt_oss_proxy.gateway.places import Place, Places
 from gpt_oss_proxy.upstreams.base import Upstream
 
 
@@ -19,37 +20,63 @@ class Guard:
         self.breaker = breaker
         self.places = places
 
-    def stream(self, request: ChatRequest) -> Generator[list[Event], None, None]:
-        """Yield the upstream's lists of events. Raises CircuitOpen, Overloaded, or the upstream's GatewayError.
+    def stream(self, request: ChatRequest) -> "Visit":
+        """Return the upstream's lists of events. They raise CircuitOpen, Overloaded, or the upstream's GatewayError.
 
         The breaker is told here that the upstream lives. That it does not, the caller tells, who may ask again first.
         """
-        place = self.places.take()
-        try:
-            probe = self.breaker.enter()
-            with contextlib.closing(self._watched(request, probe=probe)) as lists:
-                yield from lists
-        finally:
-            place.leave()
+        return Visit(self, request)
 
-    def _watched(self, request: ChatRequest, *, probe: bool) -> Generator[list[Event], None, None]:
-        heard = False
+
+class Visit(Opened):
+    """One request inside: it has a place until it is closed or its lists have ended."""
+
+    def __init__(self, guard: Guard, request: ChatRequest) -> None:
+        self._guard = guard
+        self._request = request
+        self._place: Place | None = None
+        self._answer: Lists | None = None
+
+    def open(self) -> Iterator[list[Event]]:
+        """Return the lists when the upstream has told something, be it that it lives."""
+        self._place = self._guard.places.take()
         try:
-            with contextlib.closing(self.upstream.stream(request)) as lists:
-                for events in lists:
-                    if not heard:
-                        heard = True
-                        self.breaker.succeeded()
-                    yield events
+            first = self._first(probe=self._guard.breaker.enter())
+        except BaseException:
+            self.close()
+            raise
+        return itertools.chain(first, self._answer or (), self._end())
+
+    def end(self) -> None:
+        """Close the upstream's answer, and leave."""
+        if self._answer:
+            self._answer.close()
+        if self._place:
+            self._place.leave()
+
+    def _first(self, *, probe: bool) -> list[list[Event]]:
+        heard = False
+        self._answer = self._guard.upstream.stream(self._request)
+        try:
+            first = list(itertools.islice(self._answer, 1))
+            if first:
+                heard = True
+                self._guard.breaker.succeeded()
         except GatewayError as error:
-            if not heard and not _is_ours(error):
+            if not _is_ours(error):
                 heard = True
                 if not error.unhealthy:  # a refusal, too, is a sign of life
-                    self.breaker.succeeded()
+                    self._guard.breaker.succeeded()
             raise
+        else:
+            return first
         finally:
             if probe and not heard:  # its client has gone
-                self.breaker.left()
+                self._guard.breaker.left()
+
+    def _end(self) -> Iterator[list[Event]]:
+        self.close()
+        yield from ()
 
 
 def _is_ours(error: GatewayError) -> bool:

@@ -20,8 +20,8 @@ from gevent.server import StreamServer
 
 from gpt_oss_proxy import errors
 from gpt_oss_proxy.chat.events import Event, Lists
+from gpt_oss_proxy.chat.lists import ClosableLists
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete
-from gpt_oss_proxy.gateway.call import ClosableLists
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 
 _log = logging.getLogger(__name__)

@@ -7,9 +7,8 @@ The two take turns, like a generator and its caller: the call runs only while th
 read ahead of a slow client, and a list needs no queue and no turn of the hub to get from one to the other.
 """
 
-import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -17,6 +16,7 @@ import greenlet
 import msgspec
 
 from gpt_oss_proxy.chat.events import Event, Finish
+from gpt_oss_proxy.chat.lists import ClosableLists
 from gpt_oss_proxy.errors import (
     GatewayError,
     InternalError,
@@ -24,9 +24,8 @@ from gpt_oss_proxy.errors import (
     UpstreamFirstEventTimeout,
     UpstreamIdleTimeout,
 )
-from gpt_oss_proxy.gateway.call import ClosableLists
 
-_WITHOUT_A_BREAK = 8  # lists
+_WITHOUT_A_BREAK = 64  # lists; whoever reads a socket waits before each read anyway
 _SOON = 0.001  # seconds
 _A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 # What of a client's patience is kept for the way to it.
@@ -67,9 +66,11 @@ class Relay:
     Raises the call's GatewayError, a TimedOut, or ClientGone.
     """
 
-    def __init__(self, call: ClosableLists, limits: TimeLimits) -> None:
+    def __init__(self, call: ClosableLists, limits: TimeLimits, timed_out: Callable[[], None] | None = None) -> None:
+        """`timed_out` is told in the hub, before whoever waits, that nothing has come at all."""
         self._call = call
         self._limits = limits
+        self._timed_out = timed_out
         self._list: list[Event] | None = None  # on its way from the reader
         self._ended: _End | None = None
         self._waiter: greenlet.greenlet | None = None  # who waits for the next list
@@ -79,6 +80,7 @@ class Relay:
         now = time.monotonic()
         self._total_due = now + limits.total
         self._heard_at = self._told_at = now
+        self._hub = gevent.get_hub()
         self._reader = gevent.spawn(self._read)
         self._reader.rawlink(self._end)
         # One timer for all limits, set to the nearest: an event only notes its time, and costs no timer.
@@ -88,31 +90,27 @@ class Relay:
         """Yield the lists; see the class."""
         try:
             while not self._finished:
-                events = self._next()
+                while (events := self._list) is None:
+                    if self._ended:
+                        raise self._ended.error or InternalError
+                    self._waiter = greenlet.getcurrent()
+                    try:
+                        if self._parked:
+                            self._parked = False
+                            self._reader.switch()
+                        else:
+                            self._hub.switch()
+                    finally:
+                        self._waiter = None
+                self._list = None
                 self._told_at = time.monotonic()
-                self._finished = bool(events) and isinstance(events[-1], Finish)
+                self._finished = bool(events) and type(events[-1]) is Finish
                 yield events
         finally:
             self.close()
 
-    def _next(self) -> list[Event]:
-        while self._list is None:
-            if self._ended:
-                raise self._ended.error or InternalError
-            self._waiter = gevent.getcurrent()
-            try:
-                if self._parked:
-                    self._parked = False
-                    self._reader.switch()
-                else:
-                    gevent.get_hub().switch()
-            finally:
-                self._waiter = None
-        events, self._list = self._list, None
-        return events
-
     def _wake(self) -> None:
-        """Run whoever waits for the next list. In the hub, or as the reader's last act before it is parked."""
+        """Run whoever waits for the next list. In the hub."""
         if self._waiter:
             self._waiter.switch()
 
@@ -129,7 +127,7 @@ class Relay:
             self._reader.kill(block=False)
         elif self._parked:
             self._parked = False
-            gevent.get_hub().loop.run_callback(self._reader.switch)
+            self._hub.loop.run_callback(self._reader.switch)
 
     def _end(self, reader: "gevent.Greenlet[..., GatewayError | None]") -> None:
         self._call.close()  # killed before it began, the greenlet has not done so
@@ -137,38 +135,31 @@ class Relay:
 
     def _end_with(self, error: Exception | None) -> None:
         self._ended = self._ended or _End(error)
-        gevent.get_hub().loop.run_callback(self._wake)
+        self._hub.loop.run_callback(self._wake)
 
     def _read(self) -> GatewayError | None:
-        # closing: killed between two lists, the call would otherwise keep its connection until it is collected.
-        with contextlib.closing(self._call):
-            whole = False
-            try:
-                for number, events in enumerate(self._call, 1):
-                    if whole and events:  # nobody reads on, so nothing may follow
-                        break
-                    self._heard = True
-                    if events:
-                        whole = isinstance(events[-1], Finish)
-                        self._hand_over(events)
-                    if not events or number % _WITHOUT_A_BREAK == 0:  # others have their turn, whatever comes
-                        gevent.sleep(_A_MOMENT)
-                    self._heard_at = time.monotonic()
-            except GatewayError as error:
-                return error
-            except gevent.GreenletExit:
-                # Killed. Kept as the greenlet's value it would keep its frames, and with them sockets that were just
-                # being connected, until the garbage collector comes.
-                pass
+        whole = False
+        try:
+            for number, events in enumerate(self._call, 1):
+                if whole and events:  # nobody reads on, so nothing may follow
+                    break
+                self._heard = True
+                if events:
+                    whole = type(events[-1]) is Finish
+                    self._list, self._parked = events, True
+                    (self._waiter or self._hub).switch()  # without a waiter it is still busy with a keep-alive
+                if not events or number % _WITHOUT_A_BREAK == 0:  # others have their turn, whatever comes
+                    gevent.sleep(_A_MOMENT)
+                self._heard_at = time.monotonic()
+        except GatewayError as error:
+            return error
+        except gevent.GreenletExit:
+            # Killed. Kept as the greenlet's value it would keep its frames, and with them sockets that were just
+            # being connected, until the garbage collector comes.
+            pass
+        finally:  # killed between two lists, the call would otherwise keep its connection until it is collected
+            self._call.close()
         return None
-
-    def _hand_over(self, events: list[Event]) -> None:
-        self._list = events
-        self._parked = True
-        if self._waiter:
-            self._wake()
-        else:  # it is still busy with a keep-alive
-            gevent.get_hub().switch()
 
     def _tick(self) -> None:
         """Look which limit is reached, in the hub: also a client that reads nothing must not escape them."""
@@ -176,6 +167,8 @@ class Relay:
         if now >= self._total_due:
             self.stop(TotalTimeout())
         elif not self._parked and now >= self._heard_at + self._limits.idle:
+            if not self._heard and self._timed_out:
+                self._timed_out()
             self.stop((UpstreamIdleTimeout if self._heard else UpstreamFirstEventTimeout)())
         else:
             keepalive_due = now >= self._told_at + self._limits.keepalive
@@ -189,7 +182,7 @@ class Relay:
     def _new_timer(self, now: float) -> Any:
         heard_at = now if self._parked else self._heard_at
         due = min(self._total_due, self._told_at + self._limits.keepalive, heard_at + self._limits.idle)
-        timer = gevent.get_hub().loop.timer(max(due - now, _SOON))
+        timer = self._hub.loop.timer(max(due - now, _SOON))
         timer.start(self._tick)
         return timer
 

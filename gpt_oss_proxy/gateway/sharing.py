@@ -16,8 +16,8 @@ import msgspec
 from gevent.event import Event as Signal
 
 from gpt_oss_proxy.chat.events import Event, Finish, Lists, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta
+from gpt_oss_proxy.chat.lists import ClosableLists
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest, UpstreamIncomplete
-from gpt_oss_proxy.gateway.call import ClosableLists
 from gpt_oss_proxy.gateway.peers import Peers, Remote
 
 # How long a call goes on without its client: an SDK's first retry comes within half a second.
@@ -45,7 +45,7 @@ class Shared:
     Its call is read no faster than the fastest of its readers reads.
     """
 
-    def __init__(self, body: str, lists: Lists, over: Callable[["Shared"], None]) -> None:
+    def __init__(self, body: str, lists: ClosableLists, over: Callable[["Shared"], None]) -> None:
         self.body = body
         self.id = uuid.uuid4().hex
         self.created = int(time.time())
@@ -86,7 +86,7 @@ class Shared:
         if self._error:
             raise self._error
 
-    def _drive(self, lists: Lists) -> GatewayError | None:
+    def _drive(self, lists: ClosableLists) -> GatewayError | None:
         with contextlib.closing(lists):
             try:
                 for events in lists:
@@ -152,7 +152,7 @@ class _Reader:
         self._leave: Callable[[], None] | None = leave
 
     def __iter__(self) -> Iterator[list[Event]]:
-        return self
+        return self._lists
 
     def __next__(self) -> list[Event]:
         return next(self._lists)
@@ -189,7 +189,7 @@ class Sharing:
             )
         return found
 
-    def begin(self, identity: Identity, lists: Lists) -> Shared:
+    def begin(self, identity: Identity, lists: ClosableLists) -> Shared:
         """Return a new call that can be joined. Call it at once after `join`, so that nobody comes in between."""
         name = identity.name
         self._peers.claim(name)

@@ -5,11 +5,10 @@ that HTTP can do to it is here and in transport.py.
 """
 
 import abc
-import contextlib
 import json
 import re
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import gevent
@@ -17,7 +16,7 @@ import msgspec
 import requests
 
 from gpt_oss_proxy import sse
-from gpt_oss_proxy.chat.events import Event, ReasoningDelta, Started, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.events import Event, Lists, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamProtocolError, UpstreamTooLarge
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, is_read, read_blocks
@@ -40,22 +39,20 @@ class _Mender:
     """Joins characters that were cut between their UTF-16 surrogates; UTF-8 cannot hold the halves."""
 
     def __init__(self) -> None:
-        self._held = ""
+        self.held = ""
 
     def mend(self, text: str) -> str:
         """Return the text that can be said now."""
-        if not self._held and text.isascii():
-            return text
-        text = self._held + text
-        self._held = ""
+        text = self.held + text
+        self.held = ""
         if text and "\ud800" <= text[-1] <= "\udbff":
-            self._held = text[-1]
+            self.held = text[-1]
             text = text[:-1]
         return whole(text)
 
     def close(self) -> str:
         """Return what can be said of a half that stayed alone."""
-        return "\ufffd" if self._held else ""
+        return "\ufffd" if self.held else ""
 
 
 class Decoder(abc.ABC):
@@ -83,8 +80,15 @@ class Decoder(abc.ABC):
     def feed(self, data: bytes) -> list[Event] | None:
         """Return the events that `data` completes; [] if it told nothing new, None if it completed no record at all."""
         self._heard = False
+        record = self._framer.only(data)
         try:
-            self._decode_all(data)
+            if record and self.TEXT_MARK in record and (text := self.more_text(record)):
+                if text.isascii() and not self._text.held and self._length + len(text) <= _LONGEST_ANSWER:
+                    self._length += len(text)
+                    return [TextDelta(text)]  # as nearly all reads of a slow answer are
+                self.say(text)
+            else:
+                self._decode_all(data)
         except (UpstreamProtocolError, UpstreamTooLarge) as error:
             if self.complete:
                 self.ended = True  # the answer is whole, whatever nonsense follows it
@@ -101,28 +105,34 @@ class Decoder(abc.ABC):
         return self._take()
 
     def _decode_all(self, data: bytes) -> None:
+        mark = self.TEXT_MARK
         texts: list[bytes] = []
         try:
             for record in self._framer.feed(data):
-                self._heard = self._heard or record != b""  # blank lines without end are no sign of life
-                if self.TEXT_MARK and self.TEXT_MARK in record:
+                if record:  # blank lines without end are no sign of life
+                    self._heard = True
+                if mark and mark in record:
                     texts.append(record)
                     continue
                 if texts:
-                    self._decode_texts(texts)
+                    waiting, texts = texts, []
+                    self._decode_texts(waiting)
                 self.decode(record)
                 if self.ended:
                     break
         finally:  # an error of the framer must not lose what came before it
-            self._decode_texts(texts)
+            if texts:
+                self._decode_texts(texts)
 
-    def _decode_texts(self, waiting: list[bytes]) -> None:
-        if not waiting:
-            return
-        records = waiting[:]
-        waiting.clear()
-        for record in records[self.decode_texts(records) :]:
-            self.decode(record)
+    def _decode_texts(self, records: list[bytes]) -> None:
+        told = self.decode_texts(records)
+        if told < len(records):
+            for record in records[told:]:
+                self.decode(record)
+
+    def more_text(self, record: bytes) -> str:  # noqa: ARG002 - a hook
+        """Return the text of a record that brings more of what grew last, and nothing else; '' if it is not so."""
+        return ""
 
     def decode_texts(self, records: list[bytes]) -> int:  # noqa: ARG002 - a hook
         """Emit what the first of these records mean if they bring only text, and return how many they are."""
@@ -149,12 +159,16 @@ class Decoder(abc.ABC):
 
     def say(self, text: str) -> None:
         """Add text of the answer; half a character waits for its other half."""
-        if text := self._text.mend(text):
+        if self._text.held or not text.isascii():
+            text = self._text.mend(text)
+        if text:
             self._add(TextDelta, text)
 
     def think(self, text: str) -> None:
         """Add text of the reasoning."""
-        if text := self._reasoning.mend(text):
+        if self._reasoning.held or not text.isascii():
+            text = self._reasoning.mend(text)
+        if text:
             self._add(ReasoningDelta, text)
 
     def call(self, index: int, *, call_id: str = "", name: str = "", arguments: str = "") -> None:
@@ -163,7 +177,9 @@ class Decoder(abc.ABC):
         self.emit(ToolCallDelta(index, whole(call_id), whole(name), whole(arguments)))
 
     def _add(self, kind: type[TextDelta | ReasoningDelta], text: str) -> None:
-        self._grow(len(text))
+        self._length += len(text)
+        if self._length > _LONGEST_ANSWER:
+            raise UpstreamTooLarge
         if kind is not self._run_kind:
             self._end_run()
             self._run_kind = kind
@@ -187,7 +203,8 @@ class Decoder(abc.ABC):
             self.emit(TextDelta(text))
 
     def _take(self) -> list[Event]:
-        self._end_run()
+        if self._run:
+            self._end_run()
         events, self._events = self._events, []
         return events
 
@@ -220,7 +237,7 @@ class Upstream(abc.ABC):
         """Return our error for a status other than 200; a subclass may know more than the contract's table."""
         return error_from_status(error)
 
-    def stream(self, request: ChatRequest) -> Generator[list[Event], None, None]:
+    def stream(self, request: ChatRequest) -> Lists:
         """Yield the events of the answer, a list for each read; [] says that the upstream is alive. The last is Finish.
 
         Raises a GatewayError. Closing the iterator closes the connection. After Finish it may be run on, to let the
@@ -231,43 +248,46 @@ class Upstream(abc.ABC):
             response = self._transport.send("POST", url, headers=headers, body=body)
         except HTTPStatusError as error:
             raise self.status_error(error, request) from error
-        with contextlib.closing(response):
-            yield from _decode(response, self.decoder(response.headers, request), self.grace_seconds)
-
-
-def _decode(response: requests.Response, decoder: Decoder, grace_seconds: float) -> Iterator[list[Event]]:
-    blocks = read_blocks(response)
-    deadline: float | None = None
-    while not decoder.ended:
         try:
-            block = _next_before(response, blocks, deadline)
+            decoder = self.decoder(response.headers, request)
+            blocks = read_blocks(response)
+            deadline: float | None = None
+            while not decoder.ended:
+                try:
+                    block = next(blocks, None) if deadline is None else _next_before(response, blocks, deadline)
+                except GatewayError:
+                    if not decoder.complete:
+                        raise
+                    block = None
+                if block is None:
+                    break
+                events = decoder.feed(block)
+                if events is not None:
+                    if not decoder.complete:
+                        deadline = None
+                    elif events or deadline is None:  # what means nothing gives no further time
+                        deadline = time.monotonic() + self.grace_seconds
+                    yield events
+                if decoder.failure:
+                    raise decoder.failure
+            yield decoder.close()
+            if decoder.ended:  # else there is no rest, or it was waited for in vain
+                self._read_rest(response, blocks)
+        finally:
+            response.close()
+
+    def _read_rest(self, response: requests.Response, blocks: Iterator[bytes]) -> None:
+        """The client has its answer; the rest is for the pool, which takes only connections read to their end."""
+        deadline = time.monotonic() + self.grace_seconds
+        try:
+            while _next_before(response, blocks, deadline) is not None:
+                pass
         except GatewayError:
-            if not decoder.complete:
-                raise
-            block = None
-        if block is None:
-            break
-        events = decoder.feed(block)
-        if events is not None:
-            if not decoder.complete:
-                deadline = None
-            elif events or deadline is None:  # what means nothing gives no further time
-                deadline = time.monotonic() + grace_seconds
-            yield events
-        if decoder.failure:
-            raise decoder.failure
-    yield decoder.close()
-    # The client has its answer; the rest is for the pool, which takes only connections read to their end.
-    deadline = time.monotonic() + grace_seconds
-    with contextlib.suppress(GatewayError):
-        while _next_before(response, blocks, deadline) is not None:
             pass
 
 
-def _next_before(response: requests.Response, blocks: Iterator[bytes], deadline: float | None) -> bytes | None:
+def _next_before(response: requests.Response, blocks: Iterator[bytes], deadline: float) -> bytes | None:
     """Return the next block, or None at the end of the body or at the deadline."""
-    if deadline is None:
-        return next(blocks, None)
     seconds = deadline - time.monotonic()
     if seconds <= 0 or is_read(response):
         return None
@@ -304,7 +324,7 @@ def read_lines(decoder: msgspec.json.Decoder[T], records: list[bytes]) -> list[T
     Then they are to be read with more patience, one by one.
     """
     try:
-        values = decoder.decode_lines(b"\n".join(records))
+        values = [decoder.decode(records[0])] if len(records) == 1 else decoder.decode_lines(b"\n".join(records))
     except (ValueError, RecursionError):
         return []
     return values if len(values) == len(records) else []  # a value that goes on in the next record is none

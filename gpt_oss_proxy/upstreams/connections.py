@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import math
+import os
 import select
 import socket
 import ssl
@@ -46,16 +47,26 @@ class Connection:
         self.idle_since = 0.0
         self._hub = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
-        self._pending: Callable[[], int] = getattr(sock, "pending", int)
+        self._descriptor = sock.fileno()
+        self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # of TLS
 
     def send(self, data: bytes) -> None:
         """Send all. Raises OSError."""
-        sent = self._sock.send(data)
+        try:
+            sent = self._sock.send(data) if self._pending else os.write(self._descriptor, data)
+        except BlockingIOError:
+            sent = 0
         if sent < len(data):
             self._sock.sendall(memoryview(data)[sent:])
 
     def receive(self) -> bytes:
         """Return what has come, after letting others run; b'' at the end. Raises OSError."""
+        while not self._pending:
+            self._hub.wait(self._readable)
+            try:
+                return os.read(self._descriptor, _READ_BYTES)  # gevent's recv would try this in a loop of its own
+            except BlockingIOError:  # a false alarm
+                continue
         if not self._pending():
             self._hub.wait(self._readable)
         data: bytes = self._sock.recv(_READ_BYTES)

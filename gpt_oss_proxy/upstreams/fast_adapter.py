@@ -17,7 +17,7 @@ import httptools
 import msgspec
 import requests
 import urllib3
-from requests.structures import CaseInsensitiveDict
+from requests.cookies import RequestsCookieJar
 
 from gpt_oss_proxy.upstreams.connections import Connection, Connections, Origin
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
@@ -61,23 +61,50 @@ class FastAdapter(StandardAdapter):
         """Return the answer's head; `raw` has its body."""
         if not isinstance(resp, Body):
             return super().build_response(req, resp)
-        response = requests.Response()
-        response.status_code = resp.status
-        response.reason = resp.reason
-        response.headers = CaseInsensitiveDict(resp.headers)
-        # Whatever is compressed, urllib3 can undo.
-        coded = "content-encoding" in resp.headers
-        pieces: Any = _Pieces(resp)
-        response.raw = urllib3.HTTPResponse(pieces, resp.headers, preload_content=False) if coded else resp
-        response.url = req.url or ""
-        response.request = req
-        return response
+        raw: Any = resp
+        if "content-encoding" in resp.headers:  # whatever is compressed, urllib3 can undo
+            pieces: Any = _Pieces(resp)
+            raw = urllib3.HTTPResponse(pieces, resp.headers, preload_content=False)
+        return _Response(req, resp, raw)
 
     def close(self) -> None:
         """Close all idle connections."""
         super().close()
         for pool in self._pools.values():
             pool.close()
+
+
+class _Response(requests.Response):
+    """An answer's head as requests has it, without what costs most of one: a jar for cookies that nobody takes."""
+
+    cookies = RequestsCookieJar()
+
+    def __init__(self, request: requests.PreparedRequest, head: "Body", raw: Any) -> None:
+        self._content = False  # type: ignore[assignment] # as requests says that it was not read
+        self._content_consumed = False
+        self._next = None
+        self.status_code = head.status
+        self.reason = head.reason
+        self.headers = _Headers(head.headers)  # type: ignore[assignment] # it is used like one of requests' own
+        self.raw = raw
+        self.url = request.url or ""
+        self.encoding = None
+        self.history = []
+        self.request = request
+
+
+class _Headers(dict[str, str]):
+    """Headers by their names in lower case, found in any case."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a header, `default` if it is not there."""
+        return super().get(name.lower(), default)
 
 
 class _Target(msgspec.Struct, frozen=True):
@@ -98,7 +125,7 @@ def _target(url: str) -> _Target:
 
 
 def _encode(method: str, path: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers.items()]]
     head = "\r\n".join(lines)
     if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
         raise ValueError("a line end in a header")
@@ -117,11 +144,12 @@ class Body:
         self.headers: dict[str, str] = {}
         self._connection = connection
         self._give_back = give_back
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append  # httptools calls it with each piece of the body
         self._parser = httptools.HttpResponseParser(self)
         # A length beside chunks is nonsense that servers do send; its connection is not trusted with another answer.
         # Blanks behind a chunk's size are what some old servers write.
         self._parser.set_dangerous_leniencies(lenient_chunked_length=True, lenient_spaces_after_chunk_size=True)
-        self._pieces: list[bytes] = []
         self._number_of_headers = 0
         self._interim = 0
         self._complete = False
@@ -148,11 +176,15 @@ class Body:
 
         Raises OSError, or ValueError if it is broken.
         """
-        self._await_pieces()
-        pieces, self._pieces = self._pieces, []
+        pieces = self._pieces
+        if not pieces and not self._complete:
+            self._await_pieces()
+            pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
         if self._complete:
             self.close()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return data
 
     def read_piece(self) -> bytes:
         """Return the same, but what has come together piece by piece."""
@@ -169,7 +201,10 @@ class Body:
             data = self._connection.receive()
             if data:
                 size += len(data)
-                self._feed(data)
+                try:
+                    self._parser.feed_data(data)
+                except httptools.HttpParserError as error:
+                    self._broken, self._reusable = error, False
             elif self._ends_with_its_connection():
                 self._complete = True
             else:
@@ -243,15 +278,11 @@ class Body:
             raise ValueError("nobody knows where it ends")
         self.status = status
 
-    def on_body(self, data: bytes) -> None:
-        """Take some of the body."""
-        if not self._complete:
-            self._pieces.append(data)
-
     def on_message_complete(self) -> None:
         """The answer is there, unless it was an interim one."""
         if self.status and not self._complete:
             self._complete = True
+            self._pieces = self._pieces[:]  # what comes now is no part of it
             twice_told = "transfer-encoding" in self.headers and "content-length" in self.headers
             self._reusable = self.trusted and self._parser.should_keep_alive() and not twice_told
 

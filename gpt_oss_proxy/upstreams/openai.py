@@ -197,6 +197,14 @@ class OpenAIDecoder(Decoder):
         self._usage: Usage | None = None
         self._calls: dict[int, int] = {}  # the upstream's index → ours, which has no gaps
 
+    def more_text(self, record: bytes) -> str:
+        """Return a chunk's text, unless it is the first one, which tells the answer's id, or has a finish_reason."""
+        try:
+            (choice,) = _text_chunks.decode(record).choices
+        except (ValueError, RecursionError):
+            return ""
+        return choice.delta.content if self._started and choice.finish_reason is None else ""
+
     def decode_texts(self, records: list[bytes]) -> int:
         """Emit what chunks of text bring, nearly all of an answer, if all of them are such."""
         told = 0

@@ -14,8 +14,8 @@ from typing import Any
 import gevent
 import msgspec
 import requests
+import urllib3
 import urllib3.exceptions
-from requests.structures import CaseInsensitiveDict
 
 from gpt_oss_proxy.errors import (
     GatewayError,
@@ -63,7 +63,8 @@ class Transport:
     def __init__(self, *, connect_timeout_seconds: float, fast: bool = True) -> None:
         """`fast` chooses between our adapter and requests' own."""
         self._adapter: StandardAdapter = (FastAdapter if fast else StandardAdapter)(connect_timeout_seconds)
-        self._timeout = (connect_timeout_seconds, None)
+        # No read time-out here: it would be one per read. The relay watches over silence and the whole.
+        self._timeout = urllib3.Timeout(connect=connect_timeout_seconds, read=None)
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -72,8 +73,7 @@ class Transport:
     def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> requests.Response:
         """Return the answer's head, its body unread. Raises HTTPStatusError, or a GatewayError."""
         try:
-            # No read time-out here: it would be one per read. The relay watches over silence and the whole.
-            response = self._adapter.send(_request(method, url, headers, body), stream=True, timeout=self._timeout)
+            response = self._adapter.send(_request(method, url, headers, body), stream=True, timeout=self._timeout)  # type: ignore[arg-type] # requests takes it as it is
         except requests.ConnectionError as error:
             raise _head_error(error) from error
         except (requests.RequestException, http.client.HTTPException, ValueError) as error:
@@ -83,8 +83,8 @@ class Transport:
         if response.status_code != 200:
             with response:
                 raise _status_error(response)
-        codings = response.headers.get("Content-Encoding", "").lower().replace(" ", "").split(",")
-        if not _CODINGS.issuperset(codings):
+        coding = response.headers.get("Content-Encoding")
+        if coding and not _CODINGS.issuperset(coding.lower().replace(" ", "").split(",")):
             with response:
                 raise UpstreamProtocolError
         return response
@@ -115,41 +115,45 @@ class Transport:
 
 
 @lru_cache(256)
-def _prepared(method: str, url: str) -> tuple[str | None, dict[str, str]]:
-    """Return a URL as requests sends it, and the headers of all requests to it. To prepare one takes requests long."""
+def _prepared(method: str, url: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what all requests to a URL have in common, and their headers. To prepare one takes requests long."""
     prepared = requests.Request(method, url).prepare()
     headers = {"Accept-Encoding": "identity", "User-Agent": "gpt-oss-proxy"}
     if basic := prepared.headers.get("Authorization"):  # the URL has a user's name and password
         headers["Authorization"] = basic
-    return prepared.url, headers
+    return vars(prepared), headers
 
 
 def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> requests.PreparedRequest:
-    request = requests.PreparedRequest()
-    request.method, request.body = method, body
-    request.url, common = _prepared(method, url)
+    prepared, common = _prepared(method, url)
+    request = requests.PreparedRequest.__new__(requests.PreparedRequest)
+    vars(request).update(prepared, body=body)
     length = {"Content-Length": str(len(body))} if body is not None else {}
-    request.headers = CaseInsensitiveDict({**common, **headers, **length})
+    request.headers = {**common, **headers, **length}  # type: ignore[assignment] # each has its usual spelling
     return request
 
 
 def read_blocks(response: requests.Response) -> Iterator[bytes]:
     """Yield the body as it comes, decompressed, each read at once. Raises UpstreamIncomplete, UpstreamProtocolError."""
-    raw = response.raw
+    read = response.raw.read1
     compressed = "Content-Encoding" in response.headers
-    while True:
+    begun = False
+
+    def next_block() -> bytes:
+        nonlocal begun
+        if compressed and begun:  # a little may become very much, all of it without a wait for the next byte
+            gevent.sleep(_A_MOMENT)
+        begun = True
         try:
             # read1 gives what is there; read, stream and iter_content hold a close-delimited body back to its end.
-            block = raw.read1(_READ_BYTES, decode_content=True)
+            block: bytes = read(_READ_BYTES, decode_content=True)
         except urllib3.exceptions.DecodeError as error:
             raise UpstreamProtocolError from error
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             raise UpstreamIncomplete from error
-        if not block:
-            return
-        yield block
-        if compressed:  # a little may become very much, all of it without a wait for the next byte
-            gevent.sleep(_A_MOMENT)
+        return block
+
+    return iter(next_block, b"")
 
 
 def is_read(response: requests.Response) -> bool:

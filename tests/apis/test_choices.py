@@ -102,12 +102,10 @@ class Bare(ChunkStream):
 
     KIND = "bare"
     TELL_NOTHING = b'"said":""'
+    TELL_TEXT = (b'"said":', b"")
 
     def tell_opening(self, index: int) -> bytes:
         return b""
-
-    def tell_text(self, text: str) -> bytes:
-        return b'"said":' + json.dumps(text).encode()
 
     def reason(self, reason: FinishReason) -> str:
         return reason

@@ -490,8 +490,9 @@ def given_up(upstream: Scripted, *, read: int) -> None:
     """The server reads this many pieces of a stream, cannot send any more, and closes it."""
     asked = EnvironBuilder(CHAT, method="POST", data=json.dumps({"messages": HELLO, "stream": True}))
     body: Any = gateway(upstream)(asked.get_environ(), lambda *_: lambda _: None)
+    pieces = iter(body)
     for _ in range(read):
-        next(body)
+        next(pieces)
     body.close()
     settle()
 

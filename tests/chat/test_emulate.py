@@ -337,3 +337,18 @@ def test_all_tools_reach_the_model_whole() -> None:
     text = emulation.request.messages[0].text
     assert json.dumps(WEATHER["function"]["parameters"]) in text  # type: ignore[index]
     assert json.dumps(JSON_SCHEMA) in text
+
+
+@pytest.mark.parametrize("options", [{"stop": "xyz"}, {"max_tokens": 30_000}])
+def test_a_long_text_comes_in_parts_between_which_others_have_their_turn(options: dict[str, Any]) -> None:
+    model = Model([[TextDelta("ab" * 20_000)], [Finish("stop")]])
+    lists = run(model, prepared(True, **options))
+    texts = [len(event.text) for events in lists for event in events if isinstance(event, TextDelta)]
+    assert max([0, *texts]) <= 8192
+    assert all(not (lists[at] and lists[at + 1]) for at in range(4))  # a sign of life behind each
+
+
+def test_a_held_answer_tells_its_beginning_also_when_all_of_it_comes_at_once() -> None:
+    model = Model([[Started("t"), TextDelta('{"a": 1}'), Finish("stop")]])
+    lists = run(model, prepared(False, response_format={"type": "json_object"}))
+    assert flat(lists) == [Started("t"), TextDelta('{"a": 1}'), Finish("stop")]

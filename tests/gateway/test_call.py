@@ -75,7 +75,7 @@ def told(call: Call) -> list[Any]:
     """The lists, and the name of the error."""
     found: list[Any] = []
     try:
-        found.extend(call.lists())
+        found.extend(call)
     except GatewayError as error:
         found.append(type(error).__name__)
     return found
@@ -83,7 +83,7 @@ def told(call: Call) -> list[Any]:
 
 def failure(call: Call) -> GatewayError:
     with pytest.raises(GatewayError) as raised:
-        list(call.lists())
+        list(call)
     return raised.value
 
 
@@ -200,7 +200,7 @@ def test_a_request_that_is_answered_in_the_end_does_not_count() -> None:
 
 def test_an_upstream_that_was_not_there_counts_also_when_another_has_answered() -> None:
     door = guard(Scripted(UpstreamUnreachable()), failures=1)
-    lists = call_of(door, Scripted(A, END)).lists()
+    lists = call_of(door, Scripted(A, END))
     assert next(lists) == A
     assert door.breaker.state == "open"
 
@@ -215,7 +215,7 @@ def test_what_a_living_upstream_says_does_not_open_the_circuit(error: type[Gatew
 def test_silence_before_the_first_event_counts_for_the_circuit() -> None:
     door = guard(Scripted([], 20.0), failures=1)
     call = call_of(door)
-    assert next(call.lists()) == []
+    assert next(call) == []
     call.timed_out()
     assert door.breaker.state == "open"
     assert UpstreamFirstEventTimeout.unhealthy
@@ -234,7 +234,7 @@ def test_who_did_not_accept_a_connection_in_time_is_not_asked_again_with_the_oth
 
 
 def test_a_call_that_is_closed_closes_its_upstream() -> None:
-    lists = call_of(upstream := Scripted(A, A, END)).lists()
+    lists = call_of(upstream := Scripted(A, A, END))
     assert next(lists) == A
     lists.close()
     assert upstream.ended == 1

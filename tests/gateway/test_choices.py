@@ -26,7 +26,7 @@ def choices_of(*upstreams: Scripted, counts: bool = False) -> Choices:
 
 
 def told(*scripts: list[Step]) -> list[list[Event]]:
-    return list(choices_of(*(Scripted(*script) for script in scripts)).lists())
+    return list(choices_of(*(Scripted(*script) for script in scripts)))
 
 
 def test_lists_come_as_they_come_each_with_its_choice() -> None:
@@ -47,8 +47,8 @@ def test_how_each_ended_is_told_when_all_have() -> None:
 
 def test_usage_is_summed() -> None:
     scripted = [Scripted([*A, Usage(1, 2, 3, 4), *END]), Scripted(0.01, [Usage(10, 20), *END])]
-    assert list(choices_of(*scripted).lists())[-1] == [Usage(11, 22, 3, 4), Finish("stop", ("stop",))]
-    counted = list(choices_of(Scripted(A, END), Scripted(B, END), counts=True).lists())
+    assert list(choices_of(*scripted))[-1] == [Usage(11, 22, 3, 4), Finish("stop", ("stop",))]
+    counted = list(choices_of(Scripted(A, END), Scripted(B, END), counts=True))
     assert counted[-1] == [Usage(6, 2), Finish("stop", ("stop",))]
 
 
@@ -68,7 +68,7 @@ def test_one_that_fails_fails_all_and_ends_the_others(error: GatewayError) -> No
     failing = Scripted(0.01, error)
     found: list[list[Event]] = []
     with pytest.raises(type(error)):
-        found.extend(choices_of(other, failing).lists())
+        found.extend(choices_of(other, failing))
     gevent.sleep(0.01)
     assert found == [[Choice(0), *A]]
     assert (other.ended, failing.ended) == (1, 1)
@@ -81,7 +81,7 @@ def test_a_bug_in_one_is_no_endless_wait() -> None:
 
 def test_whoever_stops_reading_ends_all() -> None:
     upstreams = [Scripted(A, LONG) for _ in range(3)]
-    lists = choices_of(*upstreams).lists()
+    lists = choices_of(*upstreams)
     next(lists)
     gevent.sleep(0.01)
     lists.close()
@@ -91,7 +91,7 @@ def test_whoever_stops_reading_ends_all() -> None:
 
 def test_a_slow_reader_slows_the_upstreams() -> None:
     upstream = Scripted(*[A] * 200, END)
-    lists = choices_of(upstream, Scripted(LONG)).lists()
+    lists = choices_of(upstream, Scripted(LONG))
     next(lists)
     gevent.sleep(0.01)
     assert upstream.delivered < 30
@@ -100,7 +100,7 @@ def test_a_slow_reader_slows_the_upstreams() -> None:
 
 def test_no_more_than_eight_are_asked_at_once() -> None:
     upstreams = [Scripted(0.02, A, END) for _ in range(20)]
-    lists = choices_of(*upstreams).lists()
+    lists = choices_of(*upstreams)
     reader = gevent.spawn(list, lists)
     gevent.sleep(0.01)
     assert sum(len(upstream.asked) for upstream in upstreams) == 8
@@ -110,7 +110,7 @@ def test_no_more_than_eight_are_asked_at_once() -> None:
 def test_silence_is_told_to_the_circuits_of_those_that_were_silent() -> None:
     heard, silent = Scripted(A, LONG), Scripted(LONG)
     choices = choices_of(heard, silent)
-    lists = choices.lists()
+    lists = choices
     next(lists)
     told_of: list[str] = []
     for call, name in zip(choices._calls, ("heard", "silent"), strict=True):

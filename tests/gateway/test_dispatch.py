@@ -1,5 +1,6 @@
 """From a request to its events: routed, admitted, relayed, counted."""
 
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -216,9 +217,11 @@ def test_while_draining_answers_finish_and_what_still_arrives_is_served() -> Non
     running = dispatch(gate, asking(stream=True), None)
     gate.drain(LONG)
     assert gate.draining
-    assert list(dispatch(gate, asking(stream=True), None)) == [A, END]
+    with contextlib.closing(dispatch(gate, asking(stream=True), None)) as late:
+        assert list(late) == [A, END]
     assert len(gate._running) == 1
     assert list(running) == [A, END]
+    running.close()
     assert gate._running == {}
 
 

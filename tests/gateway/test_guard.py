@@ -36,8 +36,8 @@ def half_open(*script: Step) -> Guard:
 
 
 def run(door: Guard) -> None:
-    with contextlib.suppress(GatewayError):
-        list(door.stream(REQUEST))
+    with contextlib.suppress(GatewayError), contextlib.closing(door.stream(REQUEST)) as lists:
+        list(lists)
 
 
 def test_an_answer_goes_through_and_its_place_comes_back() -> None:

@@ -174,7 +174,7 @@ def test_an_upstream_that_sends_without_a_pause_lets_others_run() -> None:
             gevent.sleep(0)
 
     other = gevent.spawn(tick)
-    told(*[A] * 50, END)
+    told(*[A] * 500, END)
     other.kill()
     assert ticks >= 5
 

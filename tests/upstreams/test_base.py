@@ -1,6 +1,7 @@
 """What every upstream is: decoding as bytes come, how an answer ends, and what JSON of strangers may hold."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -296,6 +297,13 @@ def test_what_comes_after_the_end_is_read_for_the_pool_but_not_for_ever(rest):
     response = Response(b"END\n", *rest)
     assert read(response) == ([[], [Finish("stop")]], None)
     assert (response.raw.left == 0) is (len(rest) < 10)
+
+
+def test_an_answer_that_was_waited_for_in_vain_is_not_waited_for_again():
+    response = Response(b'"a"\ndone\n', HANG)
+    begun = time.monotonic()
+    assert read(response) == ([[TextDelta("a")], [Finish("stop")]], None)
+    assert time.monotonic() - begun < 0.25  # a grace is 0.15
 
 
 def test_closing_the_stream_closes_the_connection():

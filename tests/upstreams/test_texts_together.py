@@ -8,11 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt_oss_proxy.chat.events import Event, Finish, Started, TextDelta
+from gpt_oss_proxy.errors import GatewayError, UpstreamTooLarge
+from gpt_oss_proxy.upstreams import base
+from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
 from gpt_oss_proxy.upstreams.base import Decoder
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
 from gpt_oss_proxy.upstreams.openai import OpenAIDecoder
-from tests.upstreams.decoding import ask, merged, run, sse_bytes
+from tests.upstreams import recorded
+from tests.upstreams.decoding import TOOLS, ask, merged, run, sse_bytes
+from tests.upstreams.test_recordings import EXPECTED, UPSTREAMS
 
 VALUES: list[Any] = [None, "", "Hi", "text_delta", "\ud83d", "\ude00", "é", 7, True, [], {}, {"type": "text-delta"}]
 KIND = "assistant_message.content_part.text_delta"
@@ -52,6 +58,13 @@ def openai(choose: Callable[[str, list[Any]], Any]) -> Any:
     return chunk
 
 
+def data_stream(choose: Callable[[str, list[Any]], Any]) -> bytes:
+    """Return a line, mostly of text."""
+    code = choose("code", ["0", "0", "g", "d", "e", "f", "3", "2", "0 ", ""])
+    value = choose("text", ["Hi", *VALUES, {"finishReason": "stop"}, {"finishReason": "stop", "isContinued": True}])
+    return f"{code}:{json.dumps(value)}\n".encode()
+
+
 @pytest.mark.parametrize(
     ("make", "say"),
     [
@@ -82,6 +95,134 @@ def test_the_short_way_says_what_the_long_way_says(
         assert repr(found[1]) == repr(expected[1])
 
 
+Read = list[Event] | GatewayError | None
+
+
+def reads_of(decoder: Decoder, reads: list[bytes], *, fast: bool) -> list[Read]:
+    """Return what each read brings, then what the end does. Unless it may be `fast`, each record is read on its own."""
+    if not fast:
+        decoder.TEXT_MARK = b""
+        decoder.more_text = lambda record: ""  # type: ignore[method-assign]
+    told: list[Read] = []
+    try:
+        for read in reads:
+            told.append(decoder.feed(read))
+            if decoder.failure:
+                raise decoder.failure
+            if decoder.ended:
+                break
+        told.append(decoder.close())
+    except GatewayError as error:
+        told.append(error)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("make", "say"),
+    [
+        (lambda: ChatKitDecoder(10_000), chatkit),
+        (lambda: UiStreamDecoder(ask(), 10_000), ui_stream),
+        (lambda: UiStreamDecoder(ask(stream=True), 10_000), ui_stream),
+        (lambda: OpenAIDecoder(10_000), openai),
+        (lambda: DataStreamDecoder(ask(), 10_000), data_stream),
+    ],
+    ids=["chatkit", "ui stream", "ui stream, streamed on", "openai", "data stream"],
+)
+@given(data=st.data())
+def test_a_text_that_comes_alone_says_what_it_says_the_long_way(
+    make: Callable[[], Decoder], say: Callable[[Callable[[str, list[Any]], Any]], Any], data: st.DataObject
+):
+    usual = data.draw(st.integers(5, 10), label="of ten choices, how many are the usual one")
+
+    def choose(label: str, values: list[Any]) -> Any:
+        if data.draw(st.integers(0, 9)) < usual:
+            return values[0]
+        return data.draw(st.sampled_from(values), label=label)
+
+    said = [say(choose) for _ in range(data.draw(st.integers(1, 8)))]
+    # JavaScript writes half a character as an escape.
+    reads = [event if isinstance(event, bytes) else b"data: %b\n\n" % json.dumps(event).encode() for event in said]
+    if len(reads) > 2 and data.draw(st.booleans()):  # not all come alone
+        reads[1:3] = [reads[1] + reads[2]]
+    fast, slow = reads_of(make(), reads, fast=True), reads_of(make(), reads, fast=False)
+    assert repr(fast) == repr(slow)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_recorded_answer_whose_events_come_one_by_one_says_the_same_in_the_fast_lane(name: str):
+    answer = recorded.answer(name)
+    end = b"\n" if name.startswith("aisdk-v1") else b"\r\n\r\n" if b"\r\n\r\n" in answer.body else b"\n\n"
+    events = [event + end for event in answer.body.removesuffix(end).split(end)]
+    for reads in (events, answer.body.splitlines(keepends=True), [b"".join(events[:2]), *events[2:]]):
+        fast, slow = (
+            reads_of(UPSTREAMS[name.split("/")[0]].decoder(answer.headers, ask(**TOOLS)), reads, fast=fast)
+            for fast in (True, False)
+        )
+        assert repr(fast) == repr(slow)
+
+
+def chunk(text: str, reason: str | None = None, **more: Any) -> Any:
+    return {"id": "a-1", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}], **more}
+
+
+def delta(item: str, index: int, text: str) -> Any:
+    update = {"type": KIND, "content_index": index, "delta": text}
+    return {"type": "thread.item.updated", "item_id": item, "update": update}
+
+
+def done(item: str, text: str) -> Any:
+    return {"type": "thread.item.done", "item": {"type": "assistant_message", "id": item, "content": [{"text": text}]}}
+
+
+@pytest.mark.parametrize(
+    ("make", "events"),
+    [
+        (lambda: OpenAIDecoder(10_000), [chunk("a"), chunk("b"), chunk("c", "stop")]),
+        (lambda: OpenAIDecoder(10_000), [chunk("a"), chunk("b", usage={"prompt_tokens": 1, "completion_tokens": 2})]),
+        (lambda: OpenAIDecoder(10_000), [chunk("a"), chunk("b", error={"message": "no"})]),
+        (lambda: OpenAIDecoder(10_000), [chunk("a"), chunk("\ud83d"), chunk("\ude00"), chunk("b", "length")]),
+        (lambda: ChatKitDecoder(10_000), [delta("m", 0, "a"), delta("m", 0, "b"), delta("m", 1, "c")]),
+        (lambda: ChatKitDecoder(10_000), [delta("m", 0, "a"), delta("n", 0, "b"), delta("m", 0, "c")]),
+        (lambda: ChatKitDecoder(10_000), [delta("m", 0, "a"), delta("m", 1, ""), delta("m", 1, "b")]),
+        (lambda: ChatKitDecoder(10_000), [delta("m", 0, ""), delta("m", 0, "a"), delta("m", 1, "b")]),
+        (
+            lambda: ChatKitDecoder(10_000),
+            [delta("m", 0, "a"), delta("n", 0, "b"), delta("m", 0, ""), delta("m", 0, "c")],
+        ),
+        (lambda: ChatKitDecoder(10_000), [delta("m", 0, "a"), delta("m", 0, "b"), done("m", "abc")]),
+        (lambda: ChatKitDecoder(10_000), [delta("m", 0, "a"), delta("m", 0, "b"), done("m", "axc")]),
+        (
+            lambda: UiStreamDecoder(ask(), 10_000),
+            [{"type": "text-delta", "delta": "a"}, {"type": "finish"}, {"type": "text-delta", "delta": "b"}],
+        ),
+        (lambda: DataStreamDecoder(ask(), 10_000), [b'0:"a"\n', b'd:{"finishReason":"stop"}\n', b'0:"b"\n']),
+    ],
+)
+def test_what_is_more_than_the_next_text_says_the_same_in_the_fast_lane(make: Callable[[], Decoder], events: list[Any]):
+    reads = [
+        event if isinstance(event, bytes) else b"data: %b\n\n" % json.dumps(event, ensure_ascii=True).encode()
+        for event in events
+    ]
+    assert repr(reads_of(make(), reads, fast=True)) == repr(reads_of(make(), reads, fast=False))
+
+
+@pytest.mark.parametrize(
+    ("make", "first", "text"),
+    [
+        (lambda: ChatKitDecoder(10_000), delta("m", 0, "a"), delta("m", 0, "b")),
+        (lambda: UiStreamDecoder(ask(), 10_000), {"type": "start"}, {"type": "text-delta", "id": "0", "delta": "b"}),
+        (lambda: OpenAIDecoder(10_000), chunk("a"), chunk("b")),
+        (lambda: DataStreamDecoder(ask(), 10_000), b'0:"a"\n', b'0:"b"\n'),
+    ],
+    ids=["chatkit", "ui stream", "openai", "data stream"],
+)
+def test_a_text_that_comes_alone_does_go_the_fast_lane(make: Callable[[], Decoder], first: Any, text: Any):
+    decoder = make()
+    decoder.feed(sse_bytes(first))
+    decoder.decode_texts = decoder.decode = None  # type: ignore[method-assign,assignment]
+    assert decoder.feed(sse_bytes(text)) == [TextDelta("b")]
+
+
 @pytest.mark.parametrize(
     "records",
     [
@@ -94,3 +235,22 @@ def test_the_short_way_says_what_the_long_way_says(
 def test_a_record_is_never_completed_by_the_next(records: list[bytes]):
     marked = [record if b"text-delta" in record else record + b' "text-delta"' for record in records]
     assert UiStreamDecoder(ask(), 10_000).decode_texts(marked) == 0
+
+
+@pytest.mark.parametrize("size", [None, 1_000_000], ids=["alone", "together"])
+def test_too_much_text_behind_the_end_does_no_harm_however_it_comes(monkeypatch, size):
+    monkeypatch.setattr(base, "_LONGEST_ANSWER", 5)
+    chunks = [
+        {"id": "a-1", "choices": [{"delta": {"content": text}, "finish_reason": reason}]}
+        for text, reason in [("a", None), ("bc", None), ("", "stop"), ("def", None)]
+    ]
+    events, error = run(OpenAIDecoder(10_000), sse_bytes(*chunks), size)
+    assert (merged(events), error) == ([Started("a-1"), TextDelta("abc"), Finish("stop")], None)
+
+
+@pytest.mark.parametrize("size", [None, 1_000_000], ids=["alone", "together"])
+def test_too_much_text_before_the_end_is_a_failure_however_it_comes(monkeypatch, size):
+    monkeypatch.setattr(base, "_LONGEST_ANSWER", 5)
+    chunks = [{"id": "a-1", "choices": [{"delta": {"content": text}}]} for text in ("a", "bcd", "éf")]
+    events, error = run(OpenAIDecoder(10_000), sse_bytes(*chunks), size)
+    assert (events[0], type(error)) == (Started("a-1"), UpstreamTooLarge)

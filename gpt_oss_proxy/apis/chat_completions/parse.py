@@ -93,12 +93,13 @@ def parse(body: bytes, *, default_model: str) -> ChatRequest:
     asked = convert(value, _Body)
     convert(value, _Options)
     options = options_of(value, asked)
-    _refuse_what_cannot_be_given(options)
+    if options:
+        _refuse_what_cannot_be_given(options)
     messages = tuple(
         _message(message, raw, index)
         for index, (message, raw) in enumerate(zip(asked.messages, value["messages"], strict=True))
     )
-    spelling = _with_tools(options)
+    spelling = _with_tools(options) if options else frozenset()
     return chat_request(asked, messages, options, default_model=default_model, spelling=spelling)
 
 
@@ -147,6 +148,8 @@ def _refuse_what_cannot_be_given(options: dict[str, Any]) -> None:
 
 
 def _message(message: _Message, raw: dict[str, Any], index: int) -> Message:
+    if type(message.content) is str and raw.keys() == _PLAIN_FIELDS and message.role in _PLAIN_ROLES:
+        return Message(message.role, (Text(message.content),))  # type: ignore[arg-type] # "function" is no plain one
     path = f"messages[{index}]"
     if message.content is None and message.role not in ("assistant", "function"):
         raise InvalidRequest(
@@ -180,6 +183,8 @@ def _extra(raw: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return {name: item for name, item in raw.items() if name not in known and item is not None}
 
 
+_PLAIN_FIELDS = frozenset({"role", "content"})
+_PLAIN_ROLES = frozenset({"system", "developer", "user", "assistant"})
 _MESSAGE_FIELDS = frozenset(_Message.__struct_fields__) - {"name"}
 _FUNCTION_FIELDS = _MESSAGE_FIELDS | {"name"}
 _CALL_FIELDS = frozenset({"type", "function", "id", "index"})

@@ -41,6 +41,7 @@ class ChunkRenderer(ChunkStream):
 
     KIND = "chat.completion.chunk"
     TELL_NOTHING = b'"delta":{}'
+    TELL_TEXT = b'"delta":{"content":', b"}"
 
     def __init__(self, stamp: Stamp, request: ChatRequest) -> None:
         super().__init__(stamp, include_usage=request.include_usage, reasoning_format=request.reasoning_format)
@@ -51,10 +52,6 @@ class ChunkRenderer(ChunkStream):
     def tell_opening(self, _index: int) -> bytes:
         """Return the role."""
         return b'"delta":{"role":"assistant","content":""}'
-
-    def tell_text(self, text: str) -> bytes:
-        """Return new content."""
-        return b'"delta":{"content":' + _json(text) + b"}"
 
     def tell_reasoning(self, text: str) -> bytes:
         """Return new reasoning under each name that the client may read."""

@@ -50,6 +50,7 @@ class ChunkRenderer(ChunkStream):
 
     KIND = _KIND
     TELL_NOTHING = b'"text":""'
+    TELL_TEXT = b'"text":', b""
 
     def __init__(self, stamp: Stamp, request: ChatRequest) -> None:
         super().__init__(stamp, include_usage=request.include_usage, reasoning_format=_reasoning_format(request))
@@ -59,10 +60,6 @@ class ChunkRenderer(ChunkStream):
         """Return the echo of the choice's prompt."""
         prompt = echoed(self._request, index)
         return self.tell_text(prompt) if prompt else b""
-
-    def tell_text(self, text: str) -> bytes:
-        """Return new text."""
-        return b'"text":' + _json(text)
 
     def reason(self, reason: FinishReason) -> str:
         """Return the reason, if it is one that a text can have."""

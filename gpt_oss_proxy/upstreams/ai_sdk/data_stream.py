@@ -7,20 +7,39 @@ unknown ones are read and dropped.
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from gpt_oss_proxy.chat.events import Usage
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamIncomplete, UpstreamProtocolError
 from gpt_oss_proxy.sse import LineDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, reported
-from gpt_oss_proxy.upstreams.base import count, field, json_value
+from gpt_oss_proxy.upstreams.base import count, field, json_value, read_lines
 
 
 class DataStreamDecoder(AnswerDecoder):
     """`d` ends the message, unless more of it follows. `e` ends a step only: text without either is cut."""
 
+    TEXT_MARK = b'0:"'
+
     def __init__(self, request: ChatRequest, max_event_bytes: int) -> None:
         super().__init__(LineDecoder(max_event_bytes), request)
         self._step_ended = False
+
+    def more_text(self, record: bytes) -> str:
+        """Return the text of a line that brings some."""
+        try:
+            return self._more(_text.decode(record[2:])) if record[:2] == b"0:" else ""
+        except (ValueError, RecursionError):
+            return ""
+
+    def decode_texts(self, records: list[bytes]) -> int:
+        """Emit what lines of text bring, nearly all of an answer, if all of them are such."""
+        if any(record[:2] != b"0:" for record in records):
+            return 0
+        texts = read_lines(_text, [record[2:] for record in records])
+        self.say(self._more("".join(texts)))
+        return len(texts)
 
     def decode(self, record: bytes) -> None:
         """Emit what one line means."""
@@ -81,6 +100,7 @@ class DataStreamDecoder(AnswerDecoder):
         self.complete = True
 
 
+_text = msgspec.json.Decoder(str)
 _PARTS: dict[bytes, Callable[[DataStreamDecoder, Any], None]] = {
     b"0": DataStreamDecoder._say,
     b"g": DataStreamDecoder._think,

@@ -36,6 +36,17 @@ class UiStreamDecoder(AnswerDecoder):
         self._before_step = 0
         self._rewritten = False
 
+    def more_text(self, record: bytes) -> str:
+        """Return a delta's text."""
+        try:
+            text = _text_deltas.decode(record).delta
+        except (ValueError, RecursionError):
+            return ""
+        if text:
+            self.complete = False
+            self._said.append(text)
+        return text or ""
+
     def decode_texts(self, records: list[bytes]) -> int:
         """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
         deltas = read_lines(_text_deltas, records)

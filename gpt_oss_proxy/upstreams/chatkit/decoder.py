@@ -17,8 +17,8 @@ from gpt_oss_proxy.errors import (
     quote,
 )
 from gpt_oss_proxy.upstreams.base import Decoder, field, json_object, json_text, upstream_said, whole
-from gpt_oss_proxy.upstreams.chatkit.item import SEPARATOR, Item, Part, join_texts
-from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_deltas
+from gpt_oss_proxy.upstreams.chatkit.item import SEPARATOR, Item, Part, join_texts, widget_texts
+from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_deltas, text_deltas
 
 _SIGN_IN = re.compile(r"\b(sign|log)[\s-]?in\b|captcha|verify (that )?you are|session (has )?expired", re.IGNORECASE)
 _RATE_LIMIT = re.compile(r"rate.?limit|too many requests|quota|limit reached|message limit", re.IGNORECASE)
@@ -40,20 +40,48 @@ class ChatKitDecoder(Decoder):
         self._calls: set[str] = set()
         self._widgets: dict[str, str] = {}
         self._last_part: tuple[Item, int] | None = None
+        self._growing: tuple[str, int, Part] | None = None  # where the last record's text belonged, if it brought any
         self._reasoned = False
         self._removed = False
         self._rewritten = False  # text that was said has been taken back
         self._danger = ""
 
+    def more_text(self, record: bytes) -> str:
+        """Return the text of a delta that goes on with the last one's part."""
+        if not self._growing:
+            return ""
+        try:
+            event = text_deltas.decode(record)
+        except (ValueError, RecursionError):
+            return ""
+        item_id, index, part = self._growing
+        update = event.update
+        text = update.delta or ""
+        if (event.item_id or event.itemId or "") != item_id or (
+            update.content_index or update.contentIndex or 0
+        ) != index:
+            return ""
+        part.pieces.append(text)
+        part.length += len(text)
+        return text
+
     def decode_texts(self, records: list[bytes]) -> int:
         """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
         runs = read_text_deltas(records)
         for item_id, index, text in runs:
-            self._add_text(item_id, index, text)
+            growing = self._growing
+            if growing and growing[0] == item_id and growing[1] == index and text:
+                growing[2].append(text)
+                self.say(text)
+            else:
+                part = self._add_text(item_id, index, text)
+                # Only behind text of its own nothing can come between it and what is more of it.
+                self._growing = (item_id, index, part) if text else None
         return len(records) if runs else 0
 
     def decode(self, record: bytes) -> None:
         """Emit what one event means; unknown ones mean nothing."""
+        self._growing = None
         if record == b"[DONE]":  # no known server sends it, and some clients skip it
             return
         event = json_object(record)
@@ -174,7 +202,7 @@ class ChatKitDecoder(Decoder):
             self._settle(image)
 
     def _widget(self, item: dict[str, Any]) -> None:
-        values = _values(item.get("widget"))
+        values = widget_texts(item.get("widget"))
         text = "\n".join(values) or field(item, str, "copy_text") or ""
         if not self._last_part:
             failure = _failure(text)
@@ -187,7 +215,7 @@ class ChatKitDecoder(Decoder):
     def _text_delta(self, update: dict[str, Any], item_id: str) -> None:
         self._add_text(item_id, _index(update), field(update, str, "delta") or "")
 
-    def _add_text(self, item_id: str, index: int, delta: str) -> None:
+    def _add_text(self, item_id: str, index: int, delta: str) -> Part:
         item = self._open(item_id)
         sent = item.parts.get(index)
         if sent is None:
@@ -195,6 +223,7 @@ class ChatKitDecoder(Decoder):
         if delta:
             sent.append(delta)
             self._say(item, index, delta)
+        return sent
 
     def _bare_text_delta(self, event: dict[str, Any]) -> None:
         self._text_delta(event, field(event, str, "item_id", "itemId") or "")
@@ -327,21 +356,6 @@ def _in_one_spelling(name: str) -> str:
 
 def _index(update: dict[str, Any]) -> int:
     return field(update, int, "content_index", "contentIndex") or 0
-
-
-def _values(widget: object) -> list[str]:
-    """Return all texts that a widget shows, in order."""
-    texts: list[str] = []
-    stack = [widget]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            if isinstance(node.get("value"), str):
-                texts.append(node["value"])
-            stack += [child for key, child in reversed(node.items()) if key != "value"]
-        elif isinstance(node, list):
-            stack += reversed(node)
-    return texts
 
 
 _EVENTS: dict[str, Callable[[ChatKitDecoder, dict[str, Any]], None]] = {

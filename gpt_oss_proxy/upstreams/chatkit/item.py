@@ -9,18 +9,18 @@ class Part:
     """The text sent so far of one part, in pieces; its length is kept, for it is asked more often than its text."""
 
     def __init__(self, text: str = "") -> None:
-        self._pieces = [text]
+        self.pieces = [text]
         self.length = len(text)
 
     def append(self, text: str) -> None:
         """Add what was sent."""
-        self._pieces.append(text)
+        self.pieces.append(text)
         self.length += len(text)
 
     @property
     def text(self) -> str:
         """All of it."""
-        return "".join(self._pieces)
+        return "".join(self.pieces)
 
 
 class Item:
@@ -38,3 +38,18 @@ class Item:
 def join_texts(texts: Iterable[str]) -> str:
     """Return the texts as one; empty ones leave no gap."""
     return SEPARATOR.join(filter(None, texts))
+
+
+def widget_texts(widget: object) -> list[str]:
+    """Return all texts that a widget shows, in order."""
+    texts: list[str] = []
+    stack = [widget]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            if isinstance(node.get("value"), str):
+                texts.append(node["value"])
+            stack += [child for key, child in reversed(node.items()) if key != "value"]
+        elif isinstance(node, list):
+            stack += reversed(node)
+    return texts

@@ -25,7 +25,7 @@ class _Event(msgspec.Struct):
     itemId: str | None = None
 
 
-_text_deltas = msgspec.json.Decoder(_Event)
+text_deltas = msgspec.json.Decoder(_Event)
 
 
 def read_text_deltas(records: list[bytes]) -> list[tuple[str, int, str]]:
@@ -34,7 +34,7 @@ def read_text_deltas(records: list[bytes]) -> list[tuple[str, int, str]]:
     Nothing if one of them is anything else: then they are to be read with more patience.
     """
     runs: list[tuple[str, int, list[str]]] = []
-    for event in read_lines(_text_deltas, records):
+    for event in read_lines(text_deltas, records):
         update = event.update
         item_id, index = event.item_id or event.itemId or "", update.content_index or update.contentIndex or 0
         if not runs or runs[-1][0] != item_id or runs[-1][1] != index:

@@ -1,0 +1,124 @@
+"""Flask without what nobody here uses: signals, sessions, hosts, and looking for hooks where there are none.
+
+Flask stays what it is for whoever writes a view: routes, contexts, error handlers and hooks work as its documentation
+has it. Only what it does for each request in case somebody might want it is left out, a third of its time. A view that
+wants nothing of Flask but its request may be called without a context, which is another third: see `without_context`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from flask import Flask, Request, Response, request
+from flask.sessions import NullSession, SessionInterface
+from flask.typing import ResponseReturnValue
+from werkzeug.routing import Map, MapAdapter
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+BareView = Callable[[Request], "WSGIApplication"]
+
+
+def without_context(bare: BareView) -> Callable[[], "WSGIApplication"]:
+    """Return a view for Flask that hands its request to `bare`, which needs neither `g` nor Flask's other proxies.
+
+    Where no hook is registered it is called directly, once its path is known. Error handlers have a context either way.
+    """
+
+    def view() -> "WSGIApplication":
+        return bare(request._get_current_object())  # type: ignore[attr-defined] # of the proxy
+
+    view.bare = bare  # type: ignore[attr-defined] # read by LeanFlask alone
+    return view
+
+
+class _NoSessions(SessionInterface):
+    """Nothing is kept for a client between its requests."""
+
+    _none = NullSession()
+
+    def open_session(self, _app: Flask, _request: Request) -> NullSession:
+        """Return no session, the same to all."""
+        return self._none
+
+
+class _Routes(MapAdapter):
+    """Finds the view of a path and method, those that it has found before by a look-up."""
+
+    def __init__(self, routes: Map, asked: Request, known: dict[tuple[str, str], Any]) -> None:
+        super().__init__(routes, "", "", "", "http", asked.path, asked.method)
+        self._known = known
+
+    def match(self, *arguments: Any, **options: Any) -> Any:
+        """See MapAdapter."""
+        if arguments or options != {"return_rule": True}:
+            return super().match(*arguments, **options)
+        key = self.default_method, self.path_info
+        found = self._known.get(key)
+        if found is None:
+            found = super().match(return_rule=True)
+            if not found[1]:  # a path without variable parts: of these there are as many as rules
+                self._known[key] = found
+        return found
+
+
+class LeanFlask(Flask):
+    """See the module."""
+
+    session_interface = _NoSessions()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._known_routes: dict[tuple[str, str], Any] = {}
+
+    def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a request, as WSGI has it."""
+        known = self._known_routes.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        bare: BareView | None = getattr(self.view_functions[known[0].endpoint], "bare", None) if known else None
+        if bare is None or self.before_request_funcs or self.after_request_funcs or self.teardown_request_funcs:
+            return super().wsgi_app(environ, start_response)
+        try:
+            # Not to be found in its own environment: a circle would wait for the garbage collector.
+            response: WSGIApplication = bare(self.request_class(environ, populate_request=False))
+        except Exception as error:  # noqa: BLE001 - the error handlers have one for each
+            with self.request_context(environ):
+                response = self.make_response(self.handle_user_exception(error))
+        return response(environ, start_response)
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Take every function for what it is: nothing here is async, and Flask would look at each request."""
+        return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds a view by the path alone."""
+        return _Routes(self.url_map, request, self._known_routes) if request else super().create_url_adapter(None)
+
+    def full_dispatch_request(self) -> Response:
+        """Answer a request, without a signal at its beginning and end."""
+        try:
+            returned = self.preprocess_request()
+            if returned is None:
+                returned = self.dispatch_request()
+        except Exception as error:  # noqa: BLE001 - the error handlers have one for each
+            returned = self.handle_user_exception(error)
+        if callable(returned) and not self.after_request_funcs:  # to whoever does not look into it, all WSGI is alike
+            return cast(Response, returned)
+        return self.process_response(self.make_response(returned))
+
+    def preprocess_request(self) -> ResponseReturnValue | None:
+        """Run what comes before a request."""
+        return super().preprocess_request() if self.before_request_funcs or self.url_value_preprocessors else None
+
+    def process_response(self, response: Response) -> Response:
+        """Run what comes after a request."""
+        return super().process_response(response) if self.after_request_funcs else response
+
+    def do_teardown_request(self, exc: BaseException | None = None) -> None:
+        """Run what ends a request."""
+        if self.teardown_request_funcs:
+            super().do_teardown_request(exc)
+
+    def do_teardown_appcontext(self, exc: BaseException | None = None) -> None:
+        """Run what ends a context."""
+        if self.teardown_appcontext_funcs:
+            super().do_teardown_appcontext(exc)

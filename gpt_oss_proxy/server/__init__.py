@@ -1,0 +1,1 @@
+"""gunicorn's gevent worker, as this gateway needs it."""

@@ -1,0 +1,87 @@
+"""One answer on its way to a client's connection: its head goes out with the first of its body.
+
+gunicorn's own response writes them one after the other, and each write costs a client's core a wake-up, and ours more
+than the writing. Sources: RFC 9112 (framing), PEP 3333 (start_response).
+"""
+
+import email.utils
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from gpt_oss_proxy.sse import Last
+
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Answer:
+    """Writes to `sock`. `version` is the request's, (1, 1) for example."""
+
+    def __init__(self, sock: Any, method: str, version: tuple[int, int], *, keep_alive: bool) -> None:
+        self._sock = sock
+        self._method = method
+        self._version = version
+        self._head: bytes | None = None
+        self._chunked = False
+        self._bodiless = False
+        self._ended = False
+        self.keep_alive = keep_alive
+        self.begun = False  # something of it has been sent
+
+    def start_response(self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None) -> Any:
+        """Take status and headers, as WSGI has it. Raises ValueError for what would not be one header each."""
+        if exc_info and self.begun:
+            raise exc_info[1]
+        code = int(status[:3])
+        length = "content-length" in {name.lower() for name, _ in headers}
+        self._bodiless = self._method == "HEAD" or code in (204, 304) or code < 200
+        self._chunked = not length and self._version > (1, 0) and not self._bodiless
+        self.keep_alive = self.keep_alive and (length or self._chunked or self._bodiless)
+        lines = [
+            f"HTTP/{self._version[0]}.{self._version[1]} {status}",
+            "Server: gunicorn",
+            f"Date: {_date(int(time.time()))}",
+            f"Connection: {'keep-alive' if self.keep_alive else 'close'}",
+            *(["Transfer-Encoding: chunked"] if self._chunked else []),
+            *[f"{name}: {value}" for name, value in headers],
+        ]
+        head = "\r\n".join(lines)
+        if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
+            raise ValueError("a line end in a header")
+        self._head = head.encode("latin-1") + b"\r\n\r\n"
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Send some of the body, the head before the first, even if that is empty. Raises OSError."""
+        if self._ended:
+            raise ValueError("a piece behind the last one")
+        if self._chunked and data and self.begun and type(data) is bytes:
+            self._sock.sendall(b"%x\r\n%b\r\n" % (len(data), data))
+            return
+        if self._bodiless:
+            data = b""
+        elif self._chunked and data:
+            data = b"%x\r\n%b\r\n%b" % (len(data), data, self._end() if type(data) is Last else b"")
+        self._send(data)
+
+    def close(self) -> None:
+        """Send what ends it. Raises OSError."""
+        self._send(self._end())
+
+    def _end(self) -> bytes:
+        ended, self._ended = self._ended, True
+        return _LAST_CHUNK if self._chunked and not ended else b""
+
+    def _send(self, data: bytes) -> None:
+        if self._head is not None:
+            data = self._head + data
+            self._head = None
+        if data:
+            self.begun = True
+            self._sock.sendall(data)
+
+
+@lru_cache(2)
+def _date(second: int) -> str:
+    return email.utils.formatdate(second, usegmt=True)
