@@ -49,7 +49,7 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         place = dispatcher.places.take()  # before the body: what waits for its end costs memory, too
         try:
             response = answer_request(asked)
-        except BaseException:
+        except BaseException:  # killed, too: it is raised again
             place.leave()
             raise
         response.call_on_close(place.leave)

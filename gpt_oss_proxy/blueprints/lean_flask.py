@@ -1,8 +1,8 @@
 """Flask without what nobody here uses: signals, sessions, hosts, and looking for hooks where there are none.
 
 Flask stays what it is for whoever writes a view: routes, contexts, error handlers and hooks work as its documentation
-has it. Only what it does for each request in case somebody might want it is left out, a third of its time. A view that
-wants nothing of Flask but its request may be called without a context, which is another third: see `without_context`.
+has it. Only what it does for each request in case somebody might want it is left out. A view that wants
+nothing of Flask but its request may be called without a context, too: see `without_context`.
 """
 
 from collections.abc import Callable, Iterable

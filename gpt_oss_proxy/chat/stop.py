@@ -47,7 +47,7 @@ class WordFinder:
         self._words: list[_Word] = []  # made when the first of them may have begun: mostly none ever does
         self._first = _first_characters(self._texts)
         self.held = ""  # not said yet; words that are begun are begun in it
-        self._start = -1  # in `_held`: where the first complete word begins, -1 if there is none
+        self._start = -1  # in `held`: where the first complete word begins, -1 if there is none
         self._complete = ""
         self.found = ""
         self.rest = ""

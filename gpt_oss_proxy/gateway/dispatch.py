@@ -64,7 +64,7 @@ class Answer:
         self.created = joinable.created if joinable else int(time.time())
         try:
             self.reference, self._first = _first(lists, wait=wait)
-        except BaseException:
+        except BaseException:  # killed, too: it is raised again
             close()
             raise
         self.ignored = ignored[call.asked]

@@ -42,7 +42,7 @@ class Visit(Opened):
         self._place = self._guard.places.take()
         try:
             first = self._first(probe=self._guard.breaker.enter())
-        except BaseException:
+        except BaseException:  # killed, too: it is raised again
             self.close()
             raise
         return itertools.chain(first, self._answer or (), self._end())

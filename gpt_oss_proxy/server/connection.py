@@ -82,7 +82,7 @@ class Connection:
                 self._answer(request.environ, answer)
             except OSError:
                 raise
-            except Exception as error:
+            except Exception as error:  # of the application, any: it is raised again, or with its kind
                 if answer.begun:  # half an answer is followed by nothing, not even by the answer that says so
                     raise BrokenAnswer from error
                 raise

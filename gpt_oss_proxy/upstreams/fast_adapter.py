@@ -320,7 +320,7 @@ class _Server(Connections):
         answer = Body(connection, self.put)
         try:
             _exchange(connection, request, answer)
-        except BaseException:
+        except BaseException:  # killed, too: it is raised again
             answer.close()
             raise
         return answer
