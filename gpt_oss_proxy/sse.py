@@ -11,8 +11,6 @@ from gpt_oss_proxy.errors import UpstreamTooLarge
 
 DONE = b"data: [DONE]\n\n"
 _BOM = b"\xef\xbb\xbf"
-_FIELD = b"data: "
-_END = b"\n\n"
 
 
 def encode(data: bytes) -> bytes:
@@ -30,19 +28,14 @@ class LineDecoder:
     Raises UpstreamTooLarge above `max_bytes` a line, when the lines before it have been handed over.
     """
 
+    BEGIN, END = b"", b"\n"  # what stands around a record
+
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._parts: list[bytes] = []
         self._size = 0
         self._after_cr = False
         self._first = True
-
-    def skip_bom(self, data: bytes) -> bool:
-        """Return whether `data` is the first, and begins a line without a byte order mark: then none is looked for."""
-        if not self._first or not data or data[:1] == _BOM[:1] or not self.is_at_a_line:
-            return False
-        self._first = False
-        return True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the lines that `data` completes, without their ends. It must be run to its end."""
@@ -54,19 +47,26 @@ class LineDecoder:
         self._parts.append(rest)
         self._size += len(rest)
         for line in lines:
-            if len(line) > self._max_bytes:
+            if len(line) > self.max_bytes:
                 raise UpstreamTooLarge
             if self._first:
                 self._first = False
                 line = line.removeprefix(_BOM)
             yield line
-        if self._size > self._max_bytes:
+        if self._size > self.max_bytes:
             raise UpstreamTooLarge
 
-    def only(self, data: bytes) -> bytes:
-        """Return the one line that `data` is, b'' if it is anything else; then it is to be fed."""
-        plain = data[-1:] == b"\n" and data.count(b"\n") == 1 and b"\r" not in data and self.is_at_a_line
-        return data[:-1] if plain and not self._first and len(data) <= self._max_bytes else b""
+    @property
+    def at_start(self) -> bool:
+        """Whether the next byte begins a record, behind another one."""
+        return self.is_at_a_line and not self._first
+
+    def skip_bom(self, data: bytes) -> bool:
+        """Return whether `data` is the first, and has no byte order mark: then none is looked for."""
+        if self._first and data and data[:1] != _BOM[:1] and self.is_at_a_line:
+            self._first = False
+            return True
+        return False
 
     @property
     def is_at_a_line(self) -> bool:
@@ -96,34 +96,31 @@ class Decoder:
     whose data is empty.
     """
 
+    BEGIN, END = b"data: ", b"\n\n"  # what stands around a record, as all servers write it
+
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._lines = LineDecoder(max_bytes)
         self._data: list[bytes] = []
         self._size = 0
-        self._at_an_event = False  # at the beginning there may be a byte order mark
+        self.at_start = False  # whether the next byte begins an event, behind another one
 
     def feed(self, data: bytes) -> Iterable[bytes]:
         """Return the data of the events that `data` completes, to be read to its end before more is fed."""
-        if self._at_an_event and len(data) <= self._max_bytes and (events := _plain(data)):
+        if not self.at_start:
+            self.at_start = self._lines.skip_bom(data)
+        if self.at_start and len(data) <= self.max_bytes and (events := _plain(data)):
             return events
         return itertools.chain.from_iterable(self._parts(data))
-
-    def only(self, data: bytes) -> bytes:
-        """Return the data of the one event that `data` is, b'' if it is anything else; then it is to be fed."""
-        if not self._at_an_event:
-            self._at_an_event = self._lines.skip_bom(data)
-        plain = data[:6] == _FIELD and data[-2:] == _END and data.count(b"\n") == 2 and b"\r" not in data
-        return data[6:-2] if plain and self._at_an_event and len(data) <= self._max_bytes else b""
 
     def _parts(self, data: bytes) -> Iterator[Iterable[bytes]]:
         """Yield the same where only the middle may be plain: a read may begin and end within an event."""
         start = 0
-        if not self._at_an_event:
-            start = data.find(_END) + len(_END)
+        if not self.at_start:
+            start = data.find(self.END) + len(self.END)
             yield self._feed(data[:start])
-        end = data.rfind(_END) + len(_END)
-        if start < end and self._at_an_event and len(data) <= self._max_bytes and (events := _plain(data[start:end])):
+        end = data.rfind(self.END) + len(self.END)
+        if start < end and self.at_start and len(data) <= self.max_bytes and (events := _plain(data[start:end])):
             yield events
             start = end
         if start < len(data):
@@ -141,21 +138,21 @@ class Decoder:
                 self._size = 0
                 if event:  # a browser would fire it, but no protocol here says anything by it
                     yield event
-        self._at_an_event = not self._data and self._lines.is_at_a_line
+        self.at_start = not self._data and self._lines.is_at_a_line
 
     def _append(self, value: bytes) -> None:
         self._data.append(value)
         self._size += len(value) + 1
-        if self._size > self._max_bytes + 1:
+        if self._size > self.max_bytes + 1:
             raise UpstreamTooLarge
 
 
 def _plain(data: bytes) -> list[bytes]:
     """Return the data of the events if all are whole and written as all servers write them, else nothing."""
-    if data[-2:] != _END or b"\r" in data:
+    if data[-2:] != Decoder.END or b"\r" in data:
         return []
-    events = data[:-2].split(_END)
+    events = data[:-2].split(Decoder.END)
     if 2 * len(events) != data.count(b"\n"):
         return []
-    told = [event[6:] for event in events if event[:6] == _FIELD and len(event) > 6]
+    told = [event[6:] for event in events if event[:6] == Decoder.BEGIN and len(event) > 6]
     return told if len(told) == len(events) else []

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,7 +18,7 @@ from gpt_oss_proxy.blueprints.lean_flask import without_context
 from gpt_oss_proxy.blueprints.reply import Chat
 from gpt_oss_proxy.blueprints.request_body import read_body
 from gpt_oss_proxy.chat.collect import collect
-from gpt_oss_proxy.chat.events import Finish
+from gpt_oss_proxy.chat.events import Event, Finish
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 from gpt_oss_proxy.gateway.access_log import Record
@@ -86,7 +86,7 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
             return _whole(api, answer, stamp, chat_request)
         plain = _wants_text(asked)
         renderer: StreamRenderer = TextRenderer(chat_request) if plain else api.stream(stamp, chat_request)
-        pieces = _stream(renderer, answer, record, keepalive_seconds=settings.keepalive_seconds, abort=plain)
+        pieces = _Stream(renderer, answer, record, keepalive_seconds=settings.keepalive_seconds, abort=plain)
         kind = "text/plain; charset=utf-8" if plain else "text/event-stream; charset=utf-8"
         response = Chat(pieces, kind, *_STREAM_HEADERS)
         response.call_on_close(answer.close)
@@ -105,40 +105,79 @@ def _whole(api: ClientApi, answer: Answer, stamp: Stamp, chat_request: ChatReque
     return _with_reference(response, answer)
 
 
-def _stream(
-    renderer: StreamRenderer, answer: Answer, record: Record, *, keepalive_seconds: float, abort: bool
-) -> Iterator[bytes]:
-    """Yield the answer. With `abort` a failure also breaks the transfer, for clients that read no events."""
-    told = time.monotonic()
-    render = renderer.render
-    try:
-        for events in answer:
-            if record.first is None and events:
-                record.heard()
-            piece = render(events)
-            if piece:
-                told = time.monotonic()
-            elif time.monotonic() - told >= keepalive_seconds:
-                piece = render([])  # the model thinks aloud, but its client is not shown that
-                told = time.monotonic()
-            yield Last(piece) if events and type(events[-1]) is Finish else piece  # b'', too: the first sends the head
-        return
-    except GatewayError as error:
-        failure = error
-    except ClientGone as error:
-        record.outcome = "client_gone"
-        raise _broken_off("the client is gone") from error  # and if it only half closed, it must not see a clean end
-    except GeneratorExit:  # a write failed before the watch had noticed
-        record.outcome = "client_gone"
-        raise
-    except Exception:  # noqa: BLE001 - a bug of ours must end the stream as a failure, and never as a clean end
-        _log.exception("request %s: a bug while streaming", record.id)
-        failure = InternalError()
-    record.outcome = failure.code
-    ending = renderer.fail(failure)
-    yield ending if abort else Last(ending)
-    if abort:
-        raise _broken_off("the answer failed")
+class _Stream:
+    """The body of a streamed answer. With `abort` a failure also breaks the transfer, for clients that read no events.
+
+    Any server can iterate over it once; ours has it pushed, which is less work (see `Relay`).
+    """
+
+    def __init__(
+        self, renderer: StreamRenderer, answer: Answer, record: Record, *, keepalive_seconds: float, abort: bool
+    ) -> None:
+        self._render = renderer.render
+        self._fail = renderer.fail
+        self._answer = answer
+        self._record = record
+        self._keepalive_seconds = keepalive_seconds
+        self._abort = abort
+        self._told = time.monotonic()
+        self._pieces = self._iterate()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Return its pieces, the last one as Last. They raise BrokenPipeError where the connection has to be closed."""
+        return self._pieces
+
+    def _iterate(self) -> Generator[bytes, None, None]:
+        try:
+            for events in self._answer:
+                yield self._piece(events)
+        except GeneratorExit:  # a write failed before the watch had noticed
+            self._record.outcome = "client_gone"
+            raise
+        except Exception as error:
+            yield self._ending(error)
+            if self._abort:
+                raise _broken_off("the answer failed") from error
+
+    def push(self, write: Callable[[bytes], None]) -> None:
+        """Write the same pieces. Raises BrokenPipeError, too, and what `write` raises."""
+        try:
+            self._answer.push(lambda events: write(self._piece(events)))
+        except OSError:
+            self._record.outcome = "client_gone"
+            raise
+        except Exception as error:
+            write(self._ending(error))
+            if self._abort:
+                raise _broken_off("the answer failed") from error
+
+    def close(self) -> None:
+        """End it."""
+        self._pieces.close()
+
+    def _piece(self, events: list[Event]) -> bytes:
+        if self._record.first is None and events:
+            self._record.heard()
+        piece = self._render(events)
+        if piece:
+            self._told = time.monotonic()
+        elif time.monotonic() - self._told >= self._keepalive_seconds:
+            piece = self._render([])  # the model thinks aloud, but its client is not shown that
+            self._told = time.monotonic()
+        # b'' goes out, too: the first piece sends the head.
+        return Last(piece) if events and type(events[-1]) is Finish else piece
+
+    def _ending(self, error: Exception) -> bytes:
+        """Return the last piece of a stream that failed. Raises BrokenPipeError if nobody is there to read it."""
+        if isinstance(error, ClientGone):
+            self._record.outcome = "client_gone"
+            raise _broken_off("the client is gone") from error  # if it only half closed, it must not see a clean end
+        failure = error if isinstance(error, GatewayError) else InternalError()
+        if failure is not error:
+            _log.error("request %s: a bug while streaming", self._record.id, exc_info=error)
+        self._record.outcome = failure.code
+        ending = self._fail(failure)
+        return ending if self._abort else Last(ending)
 
 
 def _broken_off(reason: str) -> BrokenPipeError:

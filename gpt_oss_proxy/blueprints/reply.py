@@ -12,11 +12,12 @@ from flask import Response
 
 
 class Pieces:
-    """A body as WSGI wants it: to be iterated over, then closed."""
+    """A body as WSGI wants it: to be iterated over, then closed. A body that can write its pieces itself has `push`."""
 
     def __init__(self, pieces: Iterable[bytes], closed: Callable[[], Any]) -> None:
         self._pieces = pieces
         self.close = closed
+        self.push: Callable[[Callable[[bytes], None]], None] | None = getattr(pieces, "push", None)
 
     def __iter__(self) -> Iterator[bytes]:
         """Return the pieces' own iterator: no frame of ours is entered for one."""

@@ -57,6 +57,10 @@ class Filter:
         """Return the `mark` from now on."""
         return None
 
+    def ends_plainly(self) -> bool:
+        """Return whether an end would go out as it comes, and nothing before it, if it came now."""
+        return False
+
     def text(self, delta: TextDelta) -> None:
         """Take more text of the answer."""
         self.emit(delta)

@@ -40,6 +40,10 @@ class Harmony(Filter):
         inside = self._head is not None or self._calls or self._reasons or self._finder.held
         return None if inside else _FIRST
 
+    def ends_plainly(self) -> bool:
+        """Outside of all tags nothing is held back."""
+        return self.mark is not None
+
     def text(self, delta: TextDelta) -> None:
         """Read on to the next tag, and the next."""
         text = delta.text

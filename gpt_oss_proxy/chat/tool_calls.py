@@ -53,6 +53,11 @@ class Calls(Filter):
         """Text concerns it only within a call, or behind a failed one."""
         return None if self._call or self._quiet else ""
 
+    def ends_plainly(self) -> bool:
+        """Without a call the reason stays what it is, unless there must be one."""
+        must_call = self._tools is not None and self._tools.must_call
+        return not (self._call or self.any_gone_out or must_call)
+
     def text(self, delta: TextDelta) -> None:
         """Let text through, but not what is said around a correction."""
         if self._call and delta.text.strip():

@@ -38,11 +38,6 @@ class Record(msgspec.Struct):
         """From the request to its end."""
         return self.ended - self.started
 
-    @property
-    def tries(self) -> int:
-        """How often upstreams were asked."""
-        return len(self.asked)
-
     def heard(self) -> None:
         """The first events of the answer are there."""
         if self.first is None:
@@ -51,19 +46,20 @@ class Record(msgspec.Struct):
     def write(self) -> None:
         """Write the line: the request is over."""
         self.ended = time.monotonic()
+        first = self.first_seconds
         line = {
             "id": self.id,
             "method": self.method,
             "path": self.path,
             "model": self.model,
             "upstream": self.upstream,
-            "tries": self.tries,
+            "tries": len(self.asked),
             "joined": self.joined,
             "reference": self.reference,
             "stream": self.stream,
             "status": self.status,
             "outcome": self.outcome,
-            "first_seconds": None if self.first_seconds is None else round(self.first_seconds, 3),
+            "first_seconds": None if first is None else round(first, 3),
             "total_seconds": round(self.total_seconds, 3),
         }
         if _output:

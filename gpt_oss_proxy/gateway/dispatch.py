@@ -5,7 +5,7 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import gevent
@@ -49,7 +49,7 @@ class Answer:
 
     def __init__(
         self,
-        lists: Iterator[list[Event]],
+        relay: Relay,
         close: Callable[[], None],
         call: Call | Choices,
         ignored: Mapping[Guard, tuple[str, ...]],
@@ -58,12 +58,12 @@ class Answer:
         wait: bool,
     ) -> None:
         """`close` ends all that the answer needs while it lasts; it may be called twice."""
-        self._lists = lists
+        self._relay = relay
         self.close = close
         self.id = joinable.id if joinable else os.urandom(16).hex()
         self.created = joinable.created if joinable else int(time.time())
         try:
-            self.reference, self._first = _first(lists, wait=wait)
+            self.reference, self._first = _first(relay, wait=wait)
         except BaseException:  # killed, too: it is raised again
             close()
             raise
@@ -71,7 +71,12 @@ class Answer:
 
     def __iter__(self) -> Iterator[list[Event]]:
         """Return the lists, to be read once. They raise a GatewayError or ClientGone."""
-        return itertools.chain((self._first,), self._lists)
+        return itertools.chain((self._first,), self._relay)
+
+    def push(self, tell: Callable[[list[Event]], None]) -> None:
+        """Tell the lists, as a relay does. Raises as they do, and what `tell` raises."""
+        tell(self._first)
+        self._relay.push(tell)
 
 
 class Dispatcher:
@@ -115,7 +120,7 @@ class Dispatcher:
         # A client's impatience is no failure of the upstream.
         relay = Relay(lists, limits, call.timed_out if limits.idle == self._limits.idle else None)
         close = self._watch(relay, call, client)
-        return Answer(iter(relay), close, call, ignored, joinable, wait=not request.stream)
+        return Answer(relay, close, call, ignored, joinable, wait=not request.stream)
 
     def listen(self) -> None:
         """Let the other workers' clients join this one's calls. Called in each worker."""
@@ -273,7 +278,7 @@ class _FairVocabulary:
         return self._vocabulary.first(text, tokens)
 
 
-def _first(events: Iterator[list[Event]], *, wait: bool) -> tuple[str, list[Event]]:
+def _first(events: Iterable[list[Event]], *, wait: bool) -> tuple[str, list[Event]]:
     """Return (reference, the first list with output). [] is a keep-alive, which commits a stream unless `wait`."""
     reference = ""
     for found in events:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -21,6 +21,26 @@ from gpt_oss_proxy.gateway.places import Places
 
 _FILE_BYTES = 1024 * 1024  # prometheus_client's own first size
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+_number = os.getpid()
+
+
+def _note_number() -> None:
+    global _number
+    _number = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_number)
+
+
+def _process() -> int:
+    """Return this process's number. The library wants it at each count, and to ask the system costs more than that."""
+    return _number
+
+
+if values.ValueClass is not values.MutexValue:  # it counts for several processes
+    values.ValueClass = values.MultiProcessValue(_process)  # type: ignore[no-untyped-call] # as its documentation has it
 
 
 class Metrics:
@@ -93,8 +113,9 @@ class Metrics:
             self._tries_of(upstream).inc()
         if record.upstream:
             self._total_of(record.upstream).observe(record.total_seconds)
-            if record.first_seconds is not None:
-                self._first_of(record.upstream).observe(record.first_seconds)
+            first = record.first_seconds
+            if first is not None:
+                self._first_of(record.upstream).observe(first)
 
     def text(self) -> bytes:
         """Return everything, summed over all workers, those that have ended included."""

@@ -4,7 +4,8 @@ The call's greenlet may wait for names, connections and bytes as requests likes 
 waits for lists of events with time limits of its own, and ends the call by closing the relay, whatever it waits for.
 
 The two take turns, like a generator and its caller: the call runs only while the next list is awaited, so nothing is
-read ahead of a slow client, and a list needs no queue and no turn of the hub to get from one to the other.
+read ahead of a slow client, and a list needs no queue and no turn of the hub to get from one to the other. Whoever
+does not want to iterate has them pushed: then each is told in the call's own greenlet, without a switch to another.
 """
 
 import time
@@ -24,6 +25,7 @@ from gpt_oss_proxy.errors import (
     UpstreamFirstEventTimeout,
     UpstreamIdleTimeout,
 )
+from gpt_oss_proxy.gateway.run import Run
 
 _WITHOUT_A_BREAK = 64  # lists; whoever reads a socket waits before each read anyway
 _SOON = 0.001  # seconds
@@ -61,7 +63,7 @@ class TimeLimits(msgspec.Struct, frozen=True):
 
 
 class Relay:
-    """Iterates over a call's lists of events; an empty list says that a keep-alive is due.
+    """Iterates once over a call's lists of events; an empty list says that a keep-alive is due.
 
     Raises the call's GatewayError, a TimedOut, or ClientGone.
     """
@@ -75,98 +77,135 @@ class Relay:
         self._ended: _End | None = None
         self._waiter: greenlet.greenlet | None = None  # who waits for the next list
         self._parked = False  # the reader stands still until the next list is awaited
-        self._finished = False
+        self._tell: Callable[[list[Event]], None] | None = None
+        self._telling = False  # the reader tells a list itself
+        self._whole = False  # its last list has come
+        self._finished = False  # and is told
         self._heard = False
         now = time.monotonic()
         self._total_due = now + limits.total
         self._heard_at = self._told_at = now
         self._hub = gevent.get_hub()
-        self._reader = gevent.spawn(self._read)
-        self._reader.rawlink(self._end)
+        self._reader = Run(self._read, self._end)
         # One timer for all limits, set to the nearest: an event only notes its time, and costs no timer.
         self._timer = self._new_timer(now)
+        self._lists = self._iterate()
 
     def __iter__(self) -> Iterator[list[Event]]:
-        """Yield the lists; see the class."""
+        """Return the lists that are left; see the class."""
+        return self._lists
+
+    def push(self, tell: Callable[[list[Event]], None]) -> None:
+        """Tell the lists that are left; return after the last. Raises as the iterator does, and what `tell` raises."""
+        self._tell = tell
+        for events in self._lists:  # keep-alives, and what comes while one is told
+            tell(events)
+
+    def _iterate(self) -> Iterator[list[Event]]:
         try:
             while not self._finished:
-                while (events := self._list) is None:
-                    if self._ended:
-                        raise self._ended.error or InternalError
-                    self._waiter = greenlet.getcurrent()
-                    try:
-                        if self._parked:
-                            self._parked = False
-                            self._reader.switch()
-                        else:
-                            self._hub.switch()
-                    finally:
-                        self._waiter = None
-                self._list = None
-                self._told_at = time.monotonic()
+                events = self._next()
+                if events is None:
+                    return
                 self._finished = bool(events) and type(events[-1]) is Finish
                 yield events
         finally:
             self.close()
 
+    def _next(self) -> list[Event] | None:
+        """Return the next list, None if the reader has told the last one itself."""
+        while (events := self._list) is None and not self._finished:
+            if self._ended:
+                raise self._ended.error or InternalError
+            self._waiter = greenlet.getcurrent()
+            try:
+                if self._parked:
+                    self._parked = False
+                    self._reader.switch()
+                else:
+                    self._hub.switch()
+            finally:
+                self._waiter = None
+        self._list = None
+        return events
+
     def _wake(self) -> None:
         """Run whoever waits for the next list. In the hub."""
-        if self._waiter:
+        if self._waiter and not self._telling:
             self._waiter.switch()
 
     def stop(self, reason: Exception) -> None:
         """End the call, and raise `reason` where its lists are awaited. May be called from the hub."""
         self._end_with(reason)
-        self._reader.kill(block=False)
+        if self._telling:
+            self._call.close()  # what has begun to go out must not be cut: what is told next would come in its middle
+        else:
+            self._reader.kill()
 
     def close(self) -> None:
         """End the call, unless its answer is complete: then it only lets its connection return to the pool."""
         self._timer.stop()
         self._timer.close()
         if not self._finished:
-            self._reader.kill(block=False)
+            self._reader.kill()
         elif self._parked:
             self._parked = False
             self._hub.loop.run_callback(self._reader.switch)
 
-    def _end(self, reader: "gevent.Greenlet[..., GatewayError | None]") -> None:
-        self._call.close()  # killed before it began, the greenlet has not done so
-        self._end_with(_error_of(reader))
+    def _end(self, error: GatewayError | None) -> None:
+        self._call.close()  # killed before it began, or between two lists, it has not been closed
+        self._end_with(error)
 
     def _end_with(self, error: Exception | None) -> None:
         self._ended = self._ended or _End(error)
         self._hub.loop.run_callback(self._wake)
 
-    def _read(self) -> GatewayError | None:
-        whole = False
+    def _read(self) -> None:
         try:
-            for number, events in enumerate(self._call, 1):
-                if whole and events:  # nobody reads on, so nothing may follow
-                    break
-                self._heard = True
-                if events:
-                    whole = type(events[-1]) is Finish
+            self._deliver()
+        except GatewayError:
+            raise
+        except Exception as error:
+            if not self._telling:
+                raise
+            self._ended = _End(error)  # of `tell`: whoever has given it must not tell anything more
+        finally:
+            self._telling = False
+
+    def _deliver(self) -> None:
+        for number, events in enumerate(self._call, 1):
+            if self._whole and events:  # nobody reads on, so nothing may follow
+                return
+            self._heard = True
+            if events:
+                self._whole = type(events[-1]) is Finish
+                if self._tell and self._waiter:
+                    self._telling = True
+                    self._tell(events)
+                    self._telling = False
+                    if self._whole or self._ended:
+                        self._finished = self._whole
+                        self._hub.loop.run_callback(self._wake)
+                else:  # without a waiter it is still busy with a keep-alive
                     self._list, self._parked = events, True
-                    (self._waiter or self._hub).switch()  # without a waiter it is still busy with a keep-alive
-                if not events or number % _WITHOUT_A_BREAK == 0:  # others have their turn, whatever comes
-                    gevent.sleep(_A_MOMENT)
-                self._heard_at = time.monotonic()
-        except GatewayError as error:
-            return error
-        except gevent.GreenletExit:
-            # Killed. Kept as the greenlet's value it would keep its frames, and with them sockets that were just
-            # being connected, until the garbage collector comes.
-            pass
-        finally:  # killed between two lists, the call would otherwise keep its connection until it is collected
-            self._call.close()
-        return None
+                    (self._waiter or self._hub).switch()
+            if not events or number % _WITHOUT_A_BREAK == 0:  # others have their turn, whatever comes
+                gevent.sleep(_A_MOMENT)
+            self._heard_at = time.monotonic()
+            if events:
+                self._told_at = self._heard_at
+
+    @property
+    def _stands(self) -> bool:
+        """Whether the reader stands still for the client's sake: that is no silence of the upstream."""
+        return self._parked or self._telling
 
     def _tick(self) -> None:
         """Look which limit is reached, in the hub: also a client that reads nothing must not escape them."""
         now = time.monotonic()
         if now >= self._total_due:
             self.stop(TotalTimeout())
-        elif not self._parked and now >= self._heard_at + self._limits.idle:
+        elif not self._stands and now >= self._heard_at + self._limits.idle:
             if not self._heard and self._timed_out:
                 self._timed_out()
             self.stop((UpstreamIdleTimeout if self._heard else UpstreamFirstEventTimeout)())
@@ -175,12 +214,12 @@ class Relay:
             self._told_at = now if keepalive_due else self._told_at
             self._timer.close()
             self._timer = self._new_timer(now)
-            if keepalive_due and self._waiter:
+            if keepalive_due and self._waiter and not self._telling:
                 self._list = []
                 self._wake()
 
     def _new_timer(self, now: float) -> Any:
-        heard_at = now if self._parked else self._heard_at
+        heard_at = now if self._stands else self._heard_at
         due = min(self._total_due, self._told_at + self._limits.keepalive, heard_at + self._limits.idle)
         timer = self._hub.loop.timer(max(due - now, _SOON))
         timer.start(self._tick)
@@ -191,8 +230,3 @@ class _End(msgspec.Struct, frozen=True):
     """The call has ended without Finish, or nobody waits for it any more."""
 
     error: Exception | None
-
-
-def _error_of(reader: "gevent.Greenlet[..., GatewayError | None]") -> GatewayError | None:
-    # A bug of ours: gevent has written its traceback to the log.
-    return InternalError() if reader.exception else reader.value

@@ -57,7 +57,7 @@ class Answer:
         if self._ended:
             raise ValueError("a piece behind the last one")
         if self._chunked and data and self.begun and type(data) is bytes:
-            self._sock.sendall(b"%x\r\n%b\r\n" % (len(data), data))
+            self._sock.send_soon(b"%x\r\n%b\r\n" % (len(data), data))
             return
         if self._bodiless:
             data = b""

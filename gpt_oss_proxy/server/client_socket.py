@@ -1,11 +1,14 @@
 """A client's connection: read fairly, written to in bounded time."""
 
+import contextlib
 import errno
 import os
 from typing import Any
 
 import gevent
 import gevent.socket
+
+from gpt_oss_proxy.turn import Reader, turn
 
 
 class ClientSocket(gevent.socket.socket):
@@ -16,8 +19,12 @@ class ClientSocket(gevent.socket.socket):
     """
 
     write_seconds = 600.0
-    _readable: Any = None
     descriptor = -1
+    _reader: Any = None
+    _turn: Any = None
+    _writable: Any = None
+    _soon = b""  # is written at this turn's end, and what is left of it when the client takes it
+    _failed = False  # a write, and with it all that would follow
 
     @classmethod
     def of(cls, accepted: Any, write_seconds: float) -> "ClientSocket":
@@ -25,16 +32,36 @@ class ClientSocket(gevent.socket.socket):
         own = cls(accepted.family, accepted.type, accepted.proto, accepted.detach())
         own.write_seconds = write_seconds
         own.descriptor = own.fileno()
-        own._readable = gevent.get_hub().loop.io(own.descriptor, 1)
+        own._reader = Reader(own.descriptor)
+        own._turn = turn()
         return own
 
-    def recv(self, size: int, *flags: int) -> bytes:
-        """Read, after waiting in the hub: gevent's own recv lets no one else run for as long as there is data."""
-        gevent.get_hub().wait(self._readable)
-        return super().recv(size, *flags)
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read, after letting others run: gevent's own recv lets no one else run for as long as there is data."""
+        return super().recv(size, flags) if flags else self._reader.read(size)
+
+    @property
+    def holds(self) -> bool:
+        """Whether something was read that nobody has taken yet."""
+        return bool(self._reader and self._reader.holds)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Write everything. Raises BrokenPipeError, as for a client that has gone, if it takes too long."""
+        """Write everything. Raises BrokenPipeError, as for a client that has gone, if it takes too long.
+
+        After a failure nothing more is written: nobody knows where the client stopped to read.
+        """
+        if self._failed:
+            raise BrokenPipeError(errno.EPIPE, "a write has failed before")
+        if self._soon:
+            data, self._soon = b"".join((self._soon, data)), b""
+            self._listen_for_room()
+        try:
+            self._send_all(data, flags)
+        except BaseException:  # killed, too: it is raised again
+            self._failed = True
+            raise
+
+    def _send_all(self, data: Any, flags: int) -> None:
         try:
             sent = os.write(self.descriptor, data)  # mostly that is all; gevent would first ask for the buffer's size
         except BlockingIOError:
@@ -43,10 +70,51 @@ class ClientSocket(gevent.socket.socket):
             with gevent.Timeout(self.write_seconds, BrokenPipeError(errno.EPIPE, "the client does not read")):
                 super().sendall(memoryview(data)[sent:], flags)
 
+    def send_soon(self, data: bytes) -> None:
+        """Write it when all that this turn of the loop has brought is used. Raises OSError, as the write before told.
+
+        It does not block as long as the client takes what it is sent.
+        """
+        if self._soon:
+            self.sendall(data)
+        else:
+            self._soon = data
+            self._turn.write(self._write_soon)
+
+    def flush(self) -> None:
+        """Write what was to be written soon. Raises OSError."""
+        if self._soon:
+            self.sendall(b"")
+
+    def _write_soon(self) -> None:
+        # In the hub.
+        if self._soon:
+            try:
+                self._soon = self._soon[os.write(self.descriptor, self._soon) :]
+            except BlockingIOError:
+                pass
+            except OSError:  # the next write tells
+                self._failed = True
+            if self._soon or self._writable:
+                self._listen_for_room()
+
+    def _listen_for_room(self) -> None:
+        """Write on as soon as the client takes more, if there is something left."""
+        if self._soon and not self._failed:
+            self._writable = self._writable or gevent.get_hub().loop.io(self.descriptor, 2)
+            self._writable.start(self._write_soon)
+        elif self._writable:
+            self._writable.stop()
+
     def close(self) -> None:
-        """Close it."""
-        if self._readable is not None:
-            self._readable.close()
-            self._readable = None
+        """Close it; what was to be written soon is offered to the client once more."""
+        if self._soon and not self._failed:
+            with contextlib.suppress(OSError):
+                os.write(self.descriptor, self._soon)
+        self._soon = b""
+        for watched in (self._reader, self._writable):
+            if watched:
+                watched.close()
+        self._reader = self._writable = None
         self.descriptor = -1
         super().close()

@@ -37,10 +37,10 @@ class Request(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Since when (in monotonic seconds) a client is awaited to ask something, and on which descriptor."""
+    """Since when (in monotonic seconds) a client is awaited to ask something, and on which socket."""
 
     since: float
-    descriptor: int
+    sock: ClientSocket
 
 
 class Connection:
@@ -96,16 +96,23 @@ class Connection:
     def _answer(self, environ: dict[str, Any], answer: Answer) -> None:
         pieces = self._application(environ, answer.start_response)
         try:
-            for piece in pieces:
-                answer.write(piece)
+            if push := getattr(pieces, "push", None):  # not WSGI's, see blueprints/reply.py
+                push(answer.write)
+            else:
+                for piece in pieces:
+                    answer.write(piece)
             answer.close()
+        except Exception:  # of the application, any: what it has said before goes out all the same
+            with contextlib.suppress(OSError):
+                self._sock.flush()
+            raise
         finally:
             if close := getattr(pieces, "close", None):
                 close()
 
     def _next_request(self) -> Request | None:
         me = greenlet.getcurrent()
-        self._waits[me] = Wait(time.monotonic(), self._sock.descriptor)
+        self._waits[me] = Wait(time.monotonic(), self._sock)
         try:
             data = self._rest or self._sock.recv(_READ_BYTES)
             self._rest = b""

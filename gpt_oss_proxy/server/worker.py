@@ -120,10 +120,11 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         over = [(connection, wait) for connection, wait in self._waits.items() if wait.since <= oldest]
         poll = _poll()
         for _, wait in over:
-            poll.register(wait.descriptor, select.POLLIN)
+            poll.register(wait.sock.descriptor, select.POLLIN)
         asking = {descriptor for descriptor, _ in poll.poll(0)} if over else ()
         for connection, wait in over:
-            if wait.descriptor not in asking:  # what has arrived is a request, though nobody has read it yet
+            # What has arrived is a request, though nobody has looked at it yet.
+            if wait.sock.descriptor not in asking and not wait.sock.holds:
                 connection.throw(_WaitOver)  # at once, as only the hub may
 
     def handle_quit(self, sig: int, frame: Any) -> None:

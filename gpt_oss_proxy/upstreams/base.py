@@ -5,11 +5,9 @@ that HTTP can do to it is here and in transport.py.
 """
 
 import abc
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
 
 import gevent
 import msgspec
@@ -18,12 +16,13 @@ import requests
 from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Event, Lists, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamProtocolError, UpstreamTooLarge
+from gpt_oss_proxy.errors import GatewayError, UpstreamProtocolError, UpstreamTooLarge
+from gpt_oss_proxy.upstreams.alike import Alike, learn
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, is_read, read_blocks
+from gpt_oss_proxy.upstreams.values import whole
 
-T = TypeVar("T")
 _REFERENCE = re.compile(r"[A-Za-z0-9_=-]{1,128}")  # no URL, host name or address: it goes into a header and the log
-_LARGEST_COUNT = 10**12
+_LESSONS = 8  # records in a row that are looked at for what the next ones are like
 _LONGEST_ANSWER = 32 * 1024 * 1024  # characters of an answer and its reasoning; no model comes near
 
 
@@ -72,6 +71,8 @@ class Decoder(abc.ABC):
         self._events: list[Event] = []
         self._run: list[str] = []  # text that will be one event: much of it may come in one read
         self._run_kind: type[TextDelta | ReasoningDelta] = TextDelta
+        self._alike: Alike | None = None  # what the next event is like, if it brings more text
+        self._lessons = _LESSONS
         self._started = False
         self._length = 0
         self._text = _Mender()
@@ -80,15 +81,20 @@ class Decoder(abc.ABC):
     def feed(self, data: bytes) -> list[Event] | None:
         """Return the events that `data` completes; [] if it told nothing new, None if it completed no record at all."""
         self._heard = False
-        record = self._framer.only(data)
+        alike, framer = self._alike, self._framer
         try:
-            if record and self.TEXT_MARK in record and (text := self.more_text(record)):
-                if text.isascii() and not self._text.held and self._length + len(text) <= _LONGEST_ANSWER:
+            if alike and framer.at_start and len(data) <= framer.max_bytes:
+                text, size = alike.read(data)
+                plain = text.isascii() and not self._text.held
+                if plain and size == len(data) and self._length + size <= _LONGEST_ANSWER:
                     self._length += len(text)
+                    self.grew(text)
                     return [TextDelta(text)]  # as nearly all reads of a slow answer are
-                self.say(text)
-            else:
-                self._decode_all(data)
+                if size:
+                    self._lessons = _LESSONS
+                    self._say_more(text)
+                    data = data[size:]
+            self._decode_all(data)
         except (UpstreamProtocolError, UpstreamTooLarge) as error:
             if self.complete:
                 self.ended = True  # the answer is whole, whatever nonsense follows it
@@ -105,6 +111,38 @@ class Decoder(abc.ABC):
         return self._take()
 
     def _decode_all(self, data: bytes) -> None:
+        while data and not self.ended:
+            record, data = self._cut(data)
+            self._decode_records(record)
+            if data:
+                data = self._take_alike(data)
+
+    def _cut(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return what is read next, and the rest. What stands before a text is read together, and then this text alone.
+
+        For it may teach what those behind it are like.
+        """
+        end = self._framer.END
+        mark = data.find(self.TEXT_MARK) if self._lessons and self.TEXT_MARK else -1
+        if mark < 0:
+            return data, b""
+        size = data.rfind(end, 0, mark) + len(end)
+        if size < len(end):
+            size = data.find(end, mark) + len(end)
+        return (data[:size], data[size:]) if size >= len(end) else (data, b"")
+
+    def _take_alike(self, data: bytes) -> bytes:
+        """Say the texts of the events that `data` begins with if they are known; return the rest."""
+        framer = self._framer
+        if self._alike and framer.at_start and len(data) <= framer.max_bytes:
+            text, size = self._alike.read(data)
+            if size:
+                self._lessons = _LESSONS
+                self._say_more(text)
+                return data[size:]
+        return data
+
+    def _decode_records(self, data: bytes) -> None:
         mark = self.TEXT_MARK
         texts: list[bytes] = []
         try:
@@ -117,6 +155,7 @@ class Decoder(abc.ABC):
                 if texts:
                     waiting, texts = texts, []
                     self._decode_texts(waiting)
+                self._alike = None
                 self.decode(record)
                 if self.ended:
                     break
@@ -125,14 +164,32 @@ class Decoder(abc.ABC):
                 self._decode_texts(texts)
 
     def _decode_texts(self, records: list[bytes]) -> None:
-        told = self.decode_texts(records)
-        if told < len(records):
-            for record in records[told:]:
-                self.decode(record)
+        record = records[0]
+        if len(records) == 1 and (text := self.more_text(record)):
+            self._say_more(text)
+        else:
+            self._alike = None
+            for rest in records[self.decode_texts(records) :]:
+                self.decode(rest)
+            text = self.more_text(record) if len(records) == 1 else ""
+        if text and self._lessons:
+            self._lessons -= 1  # where they are in vain, as all events differ, there is an end
+            self._alike = learn(record, text, self._framer.BEGIN, self._framer.END)
+
+    def _say_more(self, text: str) -> None:
+        self._heard = True
+        self.grew(text)
+        self.say(text)
 
     def more_text(self, record: bytes) -> str:  # noqa: ARG002 - a hook
-        """Return the text of a record that brings more of what grew last, and nothing else; '' if it is not so."""
+        """Return the text of a record that brings more of what grew last, and nothing else; '' if it is not so.
+
+        What holds for a record holds for all that follow at once and differ from it in this text only.
+        """
         return ""
+
+    def grew(self, text: str) -> None:  # noqa: B027 - a hook that need not do anything
+        """Note that such a text has come, before it is said."""
 
     def decode_texts(self, records: list[bytes]) -> int:  # noqa: ARG002 - a hook
         """Emit what the first of these records mean if they bring only text, and return how many they are."""
@@ -252,7 +309,8 @@ class Upstream(abc.ABC):
             decoder = self.decoder(response.headers, request)
             blocks = read_blocks(response)
             deadline: float | None = None
-            while not decoder.ended:
+            last: list[Event] = []
+            while not last and not decoder.ended:
                 try:
                     block = next(blocks, None) if deadline is None else _next_before(response, blocks, deadline)
                 except GatewayError:
@@ -265,12 +323,15 @@ class Upstream(abc.ABC):
                 if events is not None:
                     if not decoder.complete:
                         deadline = None
+                    elif not decoder.failure and (decoder.ended or is_read(response)):
+                        last = events  # they are told together with the end
+                        continue
                     elif events or deadline is None:  # what means nothing gives no further time
                         deadline = time.monotonic() + self.grace_seconds
                     yield events
                 if decoder.failure:
                     raise decoder.failure
-            yield decoder.close()
+            yield from _end(decoder, last)
             if decoder.ended:  # else there is no rest, or it was waited for in vain
                 self._read_rest(response, blocks)
         finally:
@@ -286,6 +347,17 @@ class Upstream(abc.ABC):
             pass
 
 
+def _end(decoder: Decoder, last: list[Event]) -> Iterator[list[Event]]:
+    """Yield these events and those of the end, together if there is a good end."""
+    try:
+        end = decoder.close()
+    except GatewayError:
+        if last:
+            yield last
+        raise
+    yield [*last, *end]
+
+
 def _next_before(response: requests.Response, blocks: Iterator[bytes], deadline: float) -> bytes | None:
     """Return the next block, or None at the end of the body or at the deadline."""
     seconds = deadline - time.monotonic()
@@ -295,79 +367,3 @@ def _next_before(response: requests.Response, blocks: Iterator[bytes], deadline:
     with gevent.Timeout(seconds, False):  # type: ignore[arg-type] # False: at the end of its time the block is left
         block = next(blocks, None)
     return block  # noqa: RET504 - None, when the time is over
-
-
-def json_object(record: bytes) -> dict[str, Any]:
-    """Return the record's JSON object. Raises UpstreamProtocolError for anything else."""
-    value = json_value(record)
-    if not isinstance(value, dict):
-        raise UpstreamProtocolError
-    return value
-
-
-def json_value(record: bytes) -> Any:
-    """Return the record's JSON value. Raises UpstreamProtocolError for malformed or bottomless JSON."""
-    try:
-        return msgspec.json.decode(record)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        # JavaScript cuts strings between the halves of a character, and writes NaN; msgspec takes neither.
-        return json.loads(record.decode())
-    except (ValueError, RecursionError) as error:
-        raise UpstreamProtocolError from error
-
-
-def read_lines(decoder: msgspec.json.Decoder[T], records: list[bytes]) -> list[T]:
-    """Return the value of each record, decoded together at little cost; nothing if one of them is not what is expected.
-
-    Then they are to be read with more patience, one by one.
-    """
-    try:
-        values = [decoder.decode(records[0])] if len(records) == 1 else decoder.decode_lines(b"\n".join(records))
-    except (ValueError, RecursionError):
-        return []
-    return values if len(values) == len(records) else []  # a value that goes on in the next record is none
-
-
-def json_text(value: Any) -> str:
-    """Return the JSON text of a decoded value. Raises UpstreamProtocolError for what it cannot hold: NaN, no bottom."""
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise UpstreamProtocolError from error
-
-
-def field(value: dict[str, Any], kind: type[T], *names: str) -> T | None:
-    """Return the first of the named fields that is there, None if none is or it is null.
-
-    Raises UpstreamProtocolError if it is of another kind.
-    """
-    for name in names:
-        found = value.get(name)
-        if found is not None:
-            if not isinstance(found, kind):
-                raise UpstreamProtocolError
-            return found
-    return None
-
-
-def count(value: dict[str, Any], name: str) -> int | None:
-    """Return a number of tokens (or seconds), None where there is none that makes sense: null, NaN, true, 10**30."""
-    number = value.get(name)
-    plausible = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_COUNT
-    return number if plausible else None
-
-
-def whole(text: str) -> str:
-    """Return the text with pairs of surrogates joined, and lone ones replaced by U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
-def upstream_said(text: str) -> str:
-    """Return the message for a failure that the upstream explained with `text`."""
-    return f"The model's server reports an error: {text}" if text else UpstreamFailed.message

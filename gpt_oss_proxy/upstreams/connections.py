@@ -9,7 +9,6 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +18,7 @@ from gevent import monkey
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from gpt_oss_proxy.errors import Overloaded, UpstreamConnectTimeout, UpstreamUnreachable
+from gpt_oss_proxy.turn import Reader
 from gpt_oss_proxy.upstreams.addresses import Addresses
 from gpt_oss_proxy.upstreams.standard_adapter import IDLE_SECONDS, POOLED_CONNECTIONS
 
@@ -44,46 +44,54 @@ class Connection:
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self.idle_since = 0.0
-        self._hub = gevent.get_hub()
-        self._readable = self._hub.loop.io(sock.fileno(), 1)
         self._descriptor = sock.fileno()
-        self._pending: Callable[[], int] | None = getattr(sock, "pending", None)  # of TLS
+        self._encrypted = hasattr(sock, "pending")
+        self._reader = _TlsReader(sock) if self._encrypted else Reader(self._descriptor)
+        self.idle_since = 0.0
+
+    def receive(self) -> bytes:
+        """Return what has come, after letting others run; b'' at the end. Raises OSError."""
+        return self._reader.read()
 
     def send(self, data: bytes) -> None:
         """Send all. Raises OSError."""
         try:
-            sent = self._sock.send(data) if self._pending else os.write(self._descriptor, data)
+            sent = 0 if self._encrypted else os.write(self._descriptor, data)
         except BlockingIOError:
             sent = 0
         if sent < len(data):
             self._sock.sendall(memoryview(data)[sent:])
 
-    def receive(self) -> bytes:
-        """Return what has come, after letting others run; b'' at the end. Raises OSError."""
-        while not self._pending:
-            self._hub.wait(self._readable)
-            try:
-                return os.read(self._descriptor, _READ_BYTES)  # gevent's recv would try this in a loop of its own
-            except BlockingIOError:  # a false alarm
-                continue
-        if not self._pending():
-            self._hub.wait(self._readable)
-        data: bytes = self._sock.recv(_READ_BYTES)
-        return data
-
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come, its end neither: an idle connection that can be used."""
         poll = _poll()
-        poll.register(self._sock.fileno(), select.POLLIN)
+        poll.register(self._descriptor, select.POLLIN)
         return not poll.poll(0)
 
     def close(self) -> None:
         """Close it, whatever it does."""
+        self._reader.close()
+        self._sock.close()
+
+
+class _TlsReader:
+    """The same as Reader for a socket with TLS, which holds what is decrypted already."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._hub = gevent.get_hub()
+        self._readable = self._hub.loop.io(sock.fileno(), 1)
+
+    def read(self) -> bytes:
+        if not self._sock.pending():
+            self._hub.wait(self._readable)
+        data: bytes = self._sock.recv(_READ_BYTES)
+        return data
+
+    def close(self) -> None:
         self._readable.stop()
         self._readable.close()
-        self._sock.close()
 
 
 class Connections:

@@ -14,22 +14,13 @@ from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Finish, FinishReason, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Part, Text
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamIncomplete, UpstreamProtocolError, quote
-from gpt_oss_proxy.upstreams.base import (
-    Decoder,
-    Model,
-    Upstream,
-    count,
-    field,
-    json_object,
-    read_lines,
-    upstream_said,
-    whole,
-)
+from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream
 from gpt_oss_proxy.upstreams.transport import (
     HTTPStatusError,
     Transport,
     model_not_found,
 )
+from gpt_oss_proxy.upstreams.values import count, field, json_object, read_lines, upstream_said, whole
 
 Wire = dict[str, Any]
 

@@ -100,6 +100,18 @@ def test_pieces_are_iterated_over_and_closed() -> None:
     assert closed == [None]
 
 
+def test_a_body_that_can_write_its_pieces_itself_is_told_so() -> None:
+    class Body(list[bytes]):
+        def push(self, write: Any) -> None:
+            write(b"pushed")
+
+    written: list[bytes] = []
+    outer: Any = Pieces(Pieces(Body(), lambda: None), lambda: None)
+    outer.push(written.append)
+    assert written == [b"pushed"]
+    assert Pieces([b"a"], lambda: None).push is None
+
+
 def test_flask_makes_them_of_what_a_view_returns() -> None:
     app = Flask(__name__)
     app.response_class = Reply

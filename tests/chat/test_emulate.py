@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpt_oss_proxy.chat.emulate import Emulation, emulate, prepare
 from gpt_oss_proxy.chat.events import (
@@ -352,3 +354,45 @@ def test_a_held_answer_tells_its_beginning_also_when_all_of_it_comes_at_once() -
     model = Model([[Started("t"), TextDelta('{"a": 1}'), Finish("stop")]])
     lists = run(model, prepared(False, response_format={"type": "json_object"}))
     assert flat(lists) == [Started("t"), TextDelta('{"a": 1}'), Finish("stop")]
+
+
+last_lists = st.tuples(
+    st.booleans(),
+    st.lists(st.sampled_from(["a", "", "<", "<|channel|>analysis<|message|>hm<|end|>", "[#1 call f] {}", "STOP"])),
+    st.sampled_from(
+        [[], [Usage(1, 2)], [ReasoningDelta("r")], [ToolCallDelta(0, "c", "f", "{}")], [TextReplaced("b")]]
+    ),
+    st.sampled_from(["stop", "length"]),
+).map(
+    lambda drawn: [
+        *([Started("x")] if drawn[0] else []),
+        *map(TextDelta, drawn[1]),
+        *drawn[2],
+        Finish(drawn[3]),
+    ]
+)
+
+
+@given(
+    st.lists(st.sampled_from([[], [TextDelta("a")], [TextDelta("<|cha")], [Usage(3, 4)]]), max_size=2),
+    last_lists,
+    st.sampled_from([{}, {"stop": "STOP"}, {"max_tokens": 2}, {"tools": [WEATHER]}]),
+    st.booleans(),
+)
+def test_an_end_that_nothing_changes_is_the_end_that_all_filters_would_let_through(
+    before: list[list[Event]], last: list[Event], options: dict[str, Any], harmony: bool
+) -> None:
+    def told() -> Any:
+        model = Model([*map(list, before), list(last)], [[TextDelta("b"), Finish("stop")]])
+        lists = emulate(prepared(True, harmony=harmony, **options), model.ask, Characters(), lambda: "id")
+        found: list[Any] = []
+        try:
+            found.extend(lists)
+        except GatewayError as error:
+            found.append(repr(error))
+        return found, model.asked
+
+    at_once = told()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gpt_oss_proxy.chat.emulate._Try._are_all", lambda _try, _events: False)
+        assert told() == at_once

@@ -1,6 +1,7 @@
 """One upstream call, watched. Limits that must run out are small, limits that must not are large."""
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from typing import Any
 
 import gevent
@@ -8,7 +9,7 @@ import pytest
 
 from gpt_oss_proxy.chat.events import Event, Finish, Started, TextDelta
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.errors import GatewayError, RateLimited, UpstreamIncomplete
+from gpt_oss_proxy.errors import GatewayError, RateLimited, TotalTimeout, UpstreamIncomplete
 from gpt_oss_proxy.gateway.relay import ClientGone, Relay, TimeLimits
 from tests.doubles import Scripted, Step
 
@@ -24,8 +25,11 @@ def relay_of(upstream: Scripted, idle: float = LONG, total: float = LONG, keepal
 
 
 def told(*script: Step, **limits: float) -> list[Any]:
-    """What a relay over this script tells: its lists, and the name of its error."""
-    return heard(relay_of(Scripted(*script), **limits))
+    """What a relay over this script tells: its lists, and the name of its error. Pushed ones are the same."""
+    found = heard(relay_of(Scripted(*script), **limits))
+    if not limits:  # else time decides
+        assert pushed(relay_of(Scripted(*script))) == found
+    return found
 
 
 def heard(relay: Relay) -> list[Any]:
@@ -35,6 +39,19 @@ def heard(relay: Relay) -> list[Any]:
     except (GatewayError, ClientGone) as error:
         found.append(type(error).__name__)
     return found
+
+
+def pushed(relay: Relay) -> list[Any]:
+    found: list[Any] = []
+    try:
+        relay.push(found.append)
+    except (GatewayError, ClientGone) as error:
+        found.append(type(error).__name__)
+    return found
+
+
+EITHER = pytest.mark.parametrize("hear", [heard, pushed])
+Hear = Callable[[Relay], list[Any]]
 
 
 def settle() -> None:
@@ -54,9 +71,10 @@ def test_what_comes_after_finish_is_not_told() -> None:
     assert told(A, END, RateLimited()) == [A, END]
 
 
-def test_a_call_that_goes_on_after_finish_is_ended() -> None:
+@EITHER
+def test_a_call_that_goes_on_after_finish_is_ended(hear: Hear) -> None:
     upstream = Scripted(A, END, *[A] * 100, LONG)
-    assert heard(relay_of(upstream)) == [A, END]
+    assert hear(relay_of(upstream)) == [A, END]
     settle()
     assert (upstream.ended, upstream.delivered) == (1, 3)
 
@@ -71,6 +89,9 @@ def test_the_very_error_is_raised() -> None:
     with pytest.raises(RateLimited) as raised:
         list(relay_of(Scripted(error)))
     assert raised.value is error
+    with pytest.raises(RateLimited) as raised:
+        relay_of(Scripted(A, error)).push(lambda _events: None)
+    assert raised.value is error
 
 
 @pytest.mark.parametrize("bug", [ValueError("bug"), AssertionError(), gevent.Timeout(1)])
@@ -84,45 +105,51 @@ def test_a_call_that_ends_without_finish_is_never_a_clean_end(script: list[Step]
     assert told(*script)[-1] == "InternalError"
 
 
-def test_silence_before_the_first_event_and_between_events_are_told_apart() -> None:
-    assert told(LONG, idle=0.02) == ["UpstreamFirstEventTimeout"]
-    assert told(A, LONG, idle=0.05) == [A, "UpstreamIdleTimeout"]
+@EITHER
+def test_silence_before_the_first_event_and_between_events_are_told_apart(hear: Hear) -> None:
+    assert hear(relay_of(Scripted(LONG), idle=0.02)) == ["UpstreamFirstEventTimeout"]
+    assert hear(relay_of(Scripted(A, LONG), idle=0.05)) == [A, "UpstreamIdleTimeout"]
 
 
 def test_an_upstream_that_is_alive_but_tells_nothing_has_begun() -> None:
     assert told([], LONG, idle=0.02) == ["UpstreamIdleTimeout"]
 
 
+@EITHER
 @pytest.mark.parametrize("sign", [A, []])
-def test_every_sign_of_life_starts_the_silence_anew(sign: list[Event]) -> None:
+def test_every_sign_of_life_starts_the_silence_anew(sign: list[Event], hear: Hear) -> None:
     script: list[Step] = [step for _ in range(8) for step in (sign, 0.15)]
-    assert told(*script, END, idle=1)[-1] == END
+    assert hear(relay_of(Scripted(*script, END), idle=1))[-1] == END
 
 
-def test_the_whole_answer_is_limited() -> None:
-    assert told(LONG, total=0.02) == ["TotalTimeout"]
-    assert told(A, LONG, total=0.1) == [A, "TotalTimeout"]
+@EITHER
+def test_the_whole_answer_is_limited(hear: Hear) -> None:
+    assert hear(relay_of(Scripted(LONG), total=0.02)) == ["TotalTimeout"]
+    assert hear(relay_of(Scripted(A, LONG), total=0.1)) == [A, "TotalTimeout"]
 
 
+@EITHER
 @pytest.mark.parametrize("sign", [A, []])
-def test_the_whole_answer_is_limited_also_while_events_keep_coming(sign: list[Event]) -> None:
+def test_the_whole_answer_is_limited_also_while_events_keep_coming(sign: list[Event], hear: Hear) -> None:
     def forever() -> Generator[list[Event], None, None]:
         while True:
             yield sign
 
-    assert heard(Relay(forever(), TimeLimits(LONG, 0.03, LONG)))[-1] == "TotalTimeout"
+    assert hear(Relay(forever(), TimeLimits(LONG, 0.03, LONG)))[-1] == "TotalTimeout"
 
 
-def test_a_call_is_ended_when_its_time_is_over() -> None:
+@EITHER
+def test_a_call_is_ended_when_its_time_is_over(hear: Hear) -> None:
     upstream = Scripted(A, LONG)
-    assert heard(relay_of(upstream, idle=0.05)) == [A, "UpstreamIdleTimeout"]
+    assert hear(relay_of(upstream, idle=0.05)) == [A, "UpstreamIdleTimeout"]
     settle()
     assert upstream.ended == 1
 
 
+@EITHER
 @pytest.mark.parametrize("before", [[], [A]])
-def test_while_the_upstream_is_silent_keepalives_fall_due(before: list[Step]) -> None:
-    lists = told(*before, 0.12, B, END, keepalive=0.025)
+def test_while_the_upstream_is_silent_keepalives_fall_due(before: list[Step], hear: Hear) -> None:
+    lists = hear(relay_of(Scripted(*before, 0.12, B, END), keepalive=0.025))
     keepalives = lists[len(before) : -2]
     assert lists == [*before, *keepalives, B, END]
     assert 1 <= len(keepalives) <= 5
@@ -207,10 +234,11 @@ def test_a_reader_that_stops_in_the_middle_ends_the_call(script: list[Step]) -> 
     assert upstream.ended == 1
 
 
-def test_after_finish_the_call_may_run_on_to_give_its_connection_back() -> None:
+@EITHER
+def test_after_finish_the_call_may_run_on_to_give_its_connection_back(hear: Hear) -> None:
     upstream = Scripted(A, END, 0.05)
     relay = relay_of(upstream)
-    assert heard(relay) == [A, END]
+    assert hear(relay) == [A, END]
     relay.close()
     settle()
     assert upstream.ended == 0
@@ -218,15 +246,16 @@ def test_after_finish_the_call_may_run_on_to_give_its_connection_back() -> None:
     assert upstream.ended == 1
 
 
+@EITHER
 @pytest.mark.parametrize("script", [[LONG], [[], LONG]])
-def test_whoever_waits_is_told_at_once_when_the_client_leaves(script: list[Step]) -> None:
+def test_whoever_waits_is_told_at_once_when_the_client_leaves(script: list[Step], hear: Hear) -> None:
     upstream = Scripted(*script)
     relay = relay_of(upstream)
     # As the watch calls it: from the hub, where nothing may block.
     timer = gevent.get_hub().loop.timer(0.02)
     timer.start(lambda: relay.stop(ClientGone()))
     with gevent.Timeout(1):
-        assert heard(relay) == ["ClientGone"]
+        assert hear(relay) == ["ClientGone"]
     timer.close()
     settle()
     assert upstream.ended == 1
@@ -246,3 +275,114 @@ def test_stopping_after_the_end_does_no_harm() -> None:
     relay.close()
     relay.close()
     assert heard(relay) == []
+
+
+# What only pushed lists have: they are told in the call's greenlet, and whoever waits must not come in between.
+
+
+class Slow:
+    """Takes its time for each list, and fails if two are told at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.told: list[Any] = []
+        self._busy = False
+
+    def __call__(self, events: list[Event]) -> None:
+        assert not self._busy
+        self._busy = True
+        gevent.sleep(self.seconds)
+        self.told.append(events)
+        self._busy = False
+
+
+def test_some_may_be_taken_first_and_the_rest_pushed() -> None:
+    relay = relay_of(Scripted(A, B, END))
+    assert next(iter(relay)) == A
+    assert pushed(relay) == [B, END]
+
+
+def test_nothing_is_read_ahead_of_a_slow_teller() -> None:
+    upstream = Scripted(*[A] * 100, END)
+    slow = Slow(0.01)
+    pushing = gevent.spawn(relay_of(upstream).push, slow)
+    gevent.sleep(0.035)
+    assert upstream.delivered <= len(slow.told) + 1
+    pushing.kill()
+    settle()
+    assert upstream.ended == 1
+
+
+def test_a_slow_teller_is_no_silent_upstream_and_gets_no_keepalive_in_between() -> None:
+    slow = Slow(0.04)
+    relay_of(Scripted(A, B, END), idle=0.02, keepalive=0.01).push(slow)
+    assert [events for events in slow.told if events] == [A, B, END]
+
+
+def test_what_comes_while_a_keepalive_is_told_is_told_after_it() -> None:
+    slow = Slow(0.03)
+    relay_of(Scripted(0.03, A, B, END), keepalive=0.02).push(slow)
+    assert slow.told[0] == []
+    assert [events for events in slow.told if events] == [A, B, END]
+
+
+@pytest.mark.parametrize("limits", [{"total": 0.02}, {}])
+def test_an_end_waits_until_what_is_being_told_is_told(limits: dict[str, float]) -> None:
+    upstream = Scripted(A, LONG)
+    slow = Slow(0.06)
+    relay = relay_of(upstream, **limits)
+    if not limits:
+        gevent.spawn_later(0.02, relay.stop, TotalTimeout())
+    begun = time.monotonic()
+    with pytest.raises(TotalTimeout):
+        relay.push(slow)
+    assert (slow.told, time.monotonic() - begun >= 0.06) == ([A], True)
+    assert upstream.ended == 1
+
+
+def test_the_upstream_need_not_wait_for_a_slow_client_that_is_given_up() -> None:
+    upstream = Scripted(A, LONG)
+    relay = relay_of(upstream)
+    pushing = gevent.spawn(pushed_slowly, relay, 0.2)
+    gevent.sleep(0.03)
+    relay.stop(ClientGone())
+    gevent.sleep(0.01)
+    assert (upstream.ended, pushing.dead) == (1, False)
+    assert pushing.get() == "ClientGone"
+
+
+def pushed_slowly(relay: Relay, seconds: float) -> str:
+    try:
+        relay.push(Slow(seconds))
+    except ClientGone as error:
+        return type(error).__name__
+    return ""
+
+
+def test_an_end_that_comes_while_the_last_list_is_told_does_no_harm() -> None:
+    relay = relay_of(Scripted(A, END), total=0.05)
+    slow = Slow(0.04)
+    relay.push(slow)
+    assert slow.told == [A, END]
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("bug"), RateLimited()])
+def test_what_the_teller_raises_is_raised_to_whoever_has_given_it(error: Exception) -> None:
+    def fail(_events: list[Event]) -> None:
+        raise error
+
+    upstream = Scripted(A, LONG)
+    with pytest.raises(type(error)) as raised:
+        relay_of(upstream).push(fail)
+    assert raised.value is error
+    settle()
+    assert upstream.ended == 1
+
+
+def test_whoever_is_killed_while_his_lists_are_pushed_ends_the_call() -> None:
+    upstream = Scripted(A, LONG)
+    pushing = gevent.spawn(relay_of(upstream).push, Slow(0))
+    gevent.sleep(0.02)
+    pushing.kill()
+    settle()
+    assert upstream.ended == 1

@@ -19,13 +19,18 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Sock:
-    """Keeps each write."""
+    """Keeps each write, and which of them may wait for others."""
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
+        self.soon: list[bytes] = []
 
     def sendall(self, data: bytes) -> None:
         self.writes.append(bytes(data))
+
+    def send_soon(self, data: bytes) -> None:
+        self.writes.append(bytes(data))
+        self.soon.append(bytes(data))
 
 
 def begin(
@@ -139,6 +144,17 @@ def test_a_whole_answer_is_one_write() -> None:
     answer.write(Last(b"bc"))
     answer.close()
     assert writes == [head(CHUNKED) + b"2\r\nbc\r\n0\r\n\r\n"]
+
+
+def test_only_what_is_in_the_middle_waits_for_others() -> None:
+    sock = Sock()
+    answer = Answer(sock, "GET", (1, 1), keep_alive=True)
+    answer.start_response("200 OK", [])
+    for piece in (b"first", b"a", b"", b"b", Last(b"last")):
+        answer.write(piece)
+    answer.close()
+    assert sock.soon == [b"1\r\na\r\n", b"1\r\nb\r\n"]
+    assert len(sock.writes) == 4
 
 
 @pytest.mark.parametrize(("version", "headers"), [((1, 1), [("Content-Length", "3")]), ((1, 0), [])])

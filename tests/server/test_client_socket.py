@@ -145,3 +145,145 @@ def test_a_stranger_who_gets_its_descriptor_afterwards_is_not_written_to(pair: P
         received = os.read(reads, 1)
         os.close(reads)
     assert received == b""
+
+
+# What is written at the end of a turn
+
+
+def received(clients: gevent.socket.socket, size: int = 100_000) -> bytes:
+    """Return what has come by now."""
+    gevent.sleep(0.002)
+    clients.setblocking(False)
+    try:
+        return clients.recv(size)
+    except BlockingIOError:
+        return b""
+    finally:
+        clients.setblocking(True)
+
+
+def test_what_is_sent_soon_is_sent_when_others_have_had_their_turn(pair: Pair) -> None:
+    ours, clients = pair
+    ours.send_soon(b"a")
+    clients.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        os.read(clients.fileno(), 9)
+    clients.setblocking(True)
+    assert received(clients) == b"a"
+    ours.send_soon(b"b")
+    assert received(clients) == b"b"
+
+
+def test_pieces_never_overtake_each_other(pair: Pair) -> None:
+    ours, clients = pair
+    ours.send_soon(b"a")
+    ours.send_soon(b"b")
+    ours.send_soon(b"c")
+    ours.sendall(b"d")
+    ours.send_soon(b"e")
+    ours.flush()
+    ours.flush()
+    ours.sendall(memoryview(b"f"))
+    assert received(clients) == b"abcdef"
+
+
+def test_what_does_not_fit_follows_when_the_client_reads_though_nothing_more_is_sent(pair: Pair) -> None:
+    ours, clients = pair
+    data = bytes(range(256)) * 10_000
+    ours.send_soon(data)
+    got = b""
+    while len(got) < len(data):
+        got += clients.recv(100_000)
+    assert got == data
+    assert ours._soon == b""
+    calls: list[None] = []
+    ours._write_soon = lambda: calls.append(None)  # type: ignore[method-assign]
+    gevent.sleep(0.01)
+    assert calls == []  # nobody listens for room any more
+    del ours._write_soon
+    ours.send_soon(b"more")
+    assert received(clients) == b"more"
+
+
+def test_behind_what_does_not_fit_the_next_one_waits(pair: Pair) -> None:
+    ours, clients = pair
+    data = b"x" * 3_000_000
+    ours.send_soon(data)
+    gevent.sleep(0.01)
+    writer = gevent.spawn(ours.send_soon, b"end")
+    gevent.sleep(0.01)
+    assert not writer.dead
+    got = b""
+    while len(got) < len(data) + 3:
+        got += clients.recv(100_000)
+    writer.get()
+    assert got == data + b"end"
+
+
+def test_a_client_that_does_not_read_ends_the_next_write(pair: Pair) -> None:
+    ours, _ = pair
+    ours.write_seconds = 0.05
+    ours.send_soon(b"x" * 3_000_000)
+    gevent.sleep(0.01)
+    with pytest.raises(BrokenPipeError):
+        ours.send_soon(b"y")
+
+
+@pytest.mark.parametrize("write", ["send_soon", "sendall", "flush"])
+def test_that_a_client_has_gone_the_next_write_tells(pair: Pair, write: str) -> None:
+    ours, clients = pair
+    clients.close()
+    ours.send_soon(b"a")
+    gevent.sleep(0.005)
+    with pytest.raises(BrokenPipeError):
+        getattr(ours, write)(*([b"b"] if write != "flush" else []))
+
+
+def test_a_client_that_goes_while_it_is_waited_for_keeps_the_loop_not_busy(pair: Pair) -> None:
+    ours, clients = pair
+    ours.send_soon(b"x" * 3_000_000)
+    gevent.sleep(0.01)
+    clients.close()
+    gevent.sleep(0.01)
+    writes: list[None] = []
+    ours._write_soon = lambda: writes.append(None)  # type: ignore[method-assign]
+    gevent.sleep(0.01)
+    assert writes == []
+
+
+def test_closing_it_sends_what_was_to_be_sent_soon(pair: Pair) -> None:
+    ours, clients = pair
+    ours.send_soon(b"last words")
+    ours.close()
+    assert clients.recv(99) == b"last words"
+    gevent.sleep(0.005)
+    assert clients.recv(99) == b""
+
+
+def test_a_stranger_gets_nothing_of_what_was_to_be_sent_soon(pair: Pair) -> None:
+    ours, _ = pair
+    reads, writes = os.pipe()
+    number = ours.fileno()
+    ours.send_soon(b"secret")
+    ours.close()
+    os.dup2(writes, number)
+    gevent.sleep(0.005)
+    os.close(writes)
+    os.close(number)
+    assert os.read(reads, 99) == b""
+    os.close(reads)
+
+
+def test_it_tells_what_nobody_has_taken_yet(pair: Pair) -> None:
+    ours, clients = pair
+    assert not ours.holds
+    waiting = gevent.spawn(ours.recv, 9)
+    gevent.sleep(0.002)
+    clients.sendall(b"a")
+    gevent.get_hub().loop.run_callback(ours._reader._come)
+    gevent.get_hub().loop.run_callback(lambda: held.append(ours.holds))
+    held: list[bool] = []
+    assert waiting.get() == b"a"
+    assert held == [True]
+    ours.close()
+    assert not ours.holds

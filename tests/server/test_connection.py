@@ -1,7 +1,7 @@
 """Requests over one connection, plain ones and odd ones in turn, and how it ends."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -239,8 +239,8 @@ class Pieces:
         self.closed += 1
 
 
-def answered_with(pieces: Pieces) -> Ended:
-    def application(_environ: dict[str, Any], start_response: Any) -> Pieces:
+def answered_with(pieces: "Pieces | Pushed") -> Ended:
+    def application(_environ: dict[str, Any], start_response: Any) -> "Pieces | Pushed":
         start_response("200 OK", [])
         return pieces
 
@@ -286,6 +286,41 @@ def test_an_answer_is_closed_whatever_ends_it() -> None:
     ended = answered_with(Pieces(b"a", gevent.GreenletExit()))  # the worker is at the end of its graceful time
     assert isinstance(ended.error, gevent.GreenletExit)
     assert ended.received.endswith(b"1\r\na\r\n")
+
+
+class Pushed:
+    """A body that writes its pieces itself, an exception ends it."""
+
+    def __init__(self, *pieces: bytes | BaseException) -> None:
+        self._pieces = pieces
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise AssertionError("it is not iterated over")
+
+    def push(self, write: Callable[[bytes], None]) -> None:
+        for piece in self._pieces:
+            if isinstance(piece, BaseException):
+                raise piece
+            write(piece)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("last", [b"c", Last(b"c")])
+def test_a_body_may_write_its_pieces_itself(last: bytes) -> None:
+    ended = answered_with(Pushed(b"", b"a", b"b", last))
+    assert ended.error is None
+    assert ended.received.count(b"\r\n\r\n1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n") == 2
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError("broken off"), KeyError("bug")])
+def test_what_a_body_wrote_before_it_failed_goes_out_all_the_same(error: Exception) -> None:
+    for body in (Pushed(b"a", b"b", b"c", error), Pieces(b"a", b"b", b"c", error)):
+        ended = answered_with(body)
+        assert type(ended.error) is (BrokenPipeError if isinstance(error, OSError) else BrokenAnswer)
+        assert ended.received.endswith(b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n")
 
 
 # Bodies that the application does not read

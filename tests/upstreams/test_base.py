@@ -27,13 +27,6 @@ from gpt_oss_proxy.upstreams.base import (
     Decoder,
     Model,
     Upstream,
-    count,
-    field,
-    json_object,
-    json_text,
-    json_value,
-    upstream_said,
-    whole,
 )
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError
 from tests.upstreams.decoding import ask
@@ -249,7 +242,23 @@ def test_a_request_goes_out_as_it_was_built():
 
 def test_each_read_is_a_list_and_one_that_tells_nothing_is_a_sign_of_life():
     response = Response(b'"a"\n"b"\n', b'"c', b'"\n', b'""\n', b"END\n")
-    assert read(response) == ([[TextDelta("ab")], [TextDelta("c")], [], [], [Finish("stop")]], None)
+    assert read(response) == ([[TextDelta("ab")], [TextDelta("c")], [], [Finish("stop")]], None)
+
+
+def test_what_comes_with_the_end_is_told_with_it():
+    assert read(Response(b'"a"\n"b"\nEND\n')) == ([[TextDelta("ab"), Finish("stop")]], None)
+    response = Response(b'"a"\n', b'"b"\ndone\n')
+    response.raw.at_end = True
+    assert read(response) == ([[TextDelta("a")], [TextDelta("b"), Finish("stop")]], None)
+
+
+def test_what_comes_with_an_end_that_is_none_is_told_before_the_failure(monkeypatch):
+    def fail(_decoder: Lines) -> None:
+        raise UpstreamFailed
+
+    monkeypatch.setattr(Lines, "finish", fail)
+    assert read(Response(b'"a"\nEND\n')) == ([[TextDelta("a")]], UpstreamFailed)
+    assert read(Response(b"END\n")) == ([], UpstreamFailed)
 
 
 def test_a_failure_comes_after_the_events_before_it():
@@ -287,7 +296,7 @@ def test_records_that_mean_nothing_do_not_renew_the_grace():
 def test_after_the_end_the_answer_does_not_wait_for_the_body():
     response = Response(b'"a"\nEND\n', HANG)
     call = Scripted(Script(response)).stream(ask())  # type: ignore[arg-type]
-    assert (next(call), next(call), response.raw.left) == ([TextDelta("a")], [Finish("stop")], 1)
+    assert (next(call), response.raw.left) == ([TextDelta("a"), Finish("stop")], 1)
     assert next(call, None) is None
     assert response.closed
 
@@ -295,7 +304,7 @@ def test_after_the_end_the_answer_does_not_wait_for_the_body():
 @pytest.mark.parametrize("rest", [[CUT], [b"rest", b"of it"], [b"x"] * 100_000])
 def test_what_comes_after_the_end_is_read_for_the_pool_but_not_for_ever(rest):
     response = Response(b"END\n", *rest)
-    assert read(response) == ([[], [Finish("stop")]], None)
+    assert read(response) == ([[Finish("stop")]], None)
     assert (response.raw.left == 0) is (len(rest) < 10)
 
 
@@ -343,113 +352,3 @@ def test_an_error_of_the_transport_passes_through():
 
 
 # JSON of strangers
-
-
-@pytest.mark.parametrize(
-    ("record", "value"),
-    [
-        (b'{"a":[1,2.5,true,null,"\xc3\xa9"]}', {"a": [1, 2.5, True, None, "é"]}),
-        (b'"\\ud83d\\ude00"', "😀"),
-        (b'"\\ud83d"', "\ud83d"),
-        (b'{"a":1,"a":2}', {"a": 2}),
-        (b" 7 ", 7),
-        (b"1e999", float("inf")),
-        (b"9" * 30, int("9" * 30)),
-    ],
-)
-def test_json_is_read_as_strangers_write_it(record, value):
-    assert json_value(record) == value
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        b"",
-        b"{",
-        b"{}{}",
-        b"\xff",
-        b'"\xed\xa0\xbd"',
-        b"[" * 100_000,
-        b"9" * 5000,
-        b"{'a':1}",
-        b'"\n"',
-        b"undefined",
-        "{}".encode("utf-16"),
-    ],
-)
-def test_what_is_no_json_is_a_protocol_error(record):
-    with pytest.raises(UpstreamProtocolError):
-        json_value(record)
-
-
-@pytest.mark.parametrize("record", [b"[]", b"7", b"null", b'"x"', b"true", b"x"])
-def test_what_is_no_object_is_a_protocol_error(record):
-    with pytest.raises(UpstreamProtocolError):
-        json_object(record)
-
-
-def test_json_text_is_compact_and_not_escaped():
-    assert json_text({"city": "Zürich", "a": [1, None]}) == '{"city":"Zürich","a":[1,null]}'
-
-
-def nested(depth: int) -> list[Any]:
-    value: list[Any] = []
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("-inf"), nested(5000)])
-def test_a_value_that_json_cannot_hold_is_a_protocol_error(value):
-    with pytest.raises(UpstreamProtocolError):
-        json_text({"a": value})
-
-
-def test_a_field_is_the_first_of_its_names_that_is_there():
-    assert field({"b": "x", "c": "y"}, str, "a", "b", "c") == "x"
-    assert field({"a": None, "b": ""}, str, "a", "b") == ""
-    assert field({}, str, "a") is None
-
-
-@pytest.mark.parametrize("value", [7, [], {}, False])
-def test_a_field_of_another_type_is_a_protocol_error(value):
-    with pytest.raises(UpstreamProtocolError):
-        field({"a": value}, str, "a")
-
-
-@pytest.mark.parametrize(
-    ("value", "number"),
-    [
-        (0, 0),
-        (7, 7),
-        (10**12 - 1, 10**12 - 1),
-        (10**12, None),
-        (-1, None),
-        (True, None),
-        (7.0, None),
-        ("7", None),
-        (None, None),
-    ],
-)
-def test_a_count_is_a_number_that_makes_sense(value, number):
-    assert count({"a": value}, "a") == number
-    assert count({}, "a") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "mended"),
-    [
-        ("é😀", "é😀"),
-        ("\ud83d\ude00", "😀"),
-        ("a\ud83d", "a\ufffd"),
-        ("\ude00b", "\ufffdb"),
-        ("\ud83d\ud83d\ude00", "\ufffd😀"),
-    ],
-)
-def test_surrogates_are_joined_or_replaced(text, mended):
-    assert whole(text) == mended
-
-
-def test_what_an_upstream_said_is_the_message_if_it_said_something():
-    assert upstream_said("boom") == "The model's server reports an error: boom"
-    assert upstream_said("") == UpstreamFailed.message

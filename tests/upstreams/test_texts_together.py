@@ -1,5 +1,6 @@
 """Text that comes together is decoded together, and means what it means one by one, whatever stands between it."""
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -146,6 +147,56 @@ def test_a_text_that_comes_alone_says_what_it_says_the_long_way(
         reads[1:3] = [reads[1] + reads[2]]
     fast, slow = reads_of(make(), reads, fast=True), reads_of(make(), reads, fast=False)
     assert repr(fast) == repr(slow)
+
+
+def words(make_event: Callable[[str], Any]) -> st.SearchStrategy[list[bytes]]:
+    """Events that differ in their text, and now and then something else between them."""
+    texts = st.text(max_size=4) | st.sampled_from(["a", '"', "\\", "text_delta", "\ud83d", "\ude00", "\n", ""])
+    events = texts.map(make_event) | st.sampled_from([{"type": "progress"}, {}, b": ping\n\n", b"\n"])
+    dumps = st.sampled_from(
+        [lambda value: json.dumps(value, ensure_ascii=True), lambda value: json.dumps(value, ensure_ascii=False)]
+    )
+    return st.lists(
+        st.tuples(events, dumps).map(
+            lambda told: (
+                told[0] if isinstance(told[0], bytes) else b"data: %b\n\n" % told[1](told[0]).encode(errors="replace")
+            )
+        ),
+        min_size=3,
+        max_size=12,
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "make_event"),
+    [
+        (lambda: ChatKitDecoder(10_000), lambda text: delta("m", 0, text)),
+        (lambda: UiStreamDecoder(ask(), 10_000), lambda text: {"type": "text-delta", "id": "0", "delta": text}),
+        (lambda: OpenAIDecoder(10_000), lambda text: chunk(text)),
+        (lambda: OpenAIDecoder(120), lambda text: chunk(text)),  # so that some are too long
+        (lambda: DataStreamDecoder(ask(), 10_000), lambda text: f"0:{json.dumps(text)}\n".encode()),
+    ],
+    ids=["chatkit", "ui stream", "openai", "openai, short events", "data stream"],
+)
+@given(data=st.data())
+def test_events_that_are_alike_say_what_they_say_one_by_one_wherever_they_are_cut(
+    make: Callable[[], Decoder], make_event: Callable[[str], Any], data: st.DataObject
+):
+    body = b"".join(data.draw(words(make_event)))
+    cuts = sorted({0, len(body), *data.draw(st.lists(st.integers(0, len(body)), max_size=4))})
+    reads = [body[start:end] for start, end in itertools.pairwise(cuts)]
+    fast, slow = reads_of(make(), reads, fast=True), reads_of(make(), reads, fast=False)
+    assert repr(fast) == repr(slow)
+
+
+def test_where_no_event_is_like_another_it_is_given_up_to_learn(monkeypatch: pytest.MonkeyPatch):
+    learnt: list[bytes] = []
+    monkeypatch.setattr(base, "learn", lambda record, *_: learnt.append(record))
+    body = sse_bytes(*(chunk("a", at=number) for number in range(100)))
+    for reads in (body.splitlines(keepends=True), [body]):
+        learnt.clear()
+        reads_of(OpenAIDecoder(100_000), reads, fast=True)
+        assert len(learnt) == 8
 
 
 @pytest.mark.parametrize("name", EXPECTED)

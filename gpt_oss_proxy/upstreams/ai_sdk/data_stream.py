@@ -14,7 +14,7 @@ from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamIncomplete, UpstreamProtocolError
 from gpt_oss_proxy.sse import LineDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, reported
-from gpt_oss_proxy.upstreams.base import count, field, json_value, read_lines
+from gpt_oss_proxy.upstreams.values import count, field, json_value, read_lines
 
 
 class DataStreamDecoder(AnswerDecoder):
@@ -29,9 +29,13 @@ class DataStreamDecoder(AnswerDecoder):
     def more_text(self, record: bytes) -> str:
         """Return the text of a line that brings some."""
         try:
-            return self._more(_text.decode(record[2:])) if record[:2] == b"0:" else ""
+            return _text.decode(record[2:]) if record[:2] == b"0:" else ""
         except (ValueError, RecursionError):
             return ""
+
+    def grew(self, text: str) -> None:
+        """Note that the answer goes on."""
+        self._more(text)
 
     def decode_texts(self, records: list[bytes]) -> int:
         """Emit what lines of text bring, nearly all of an answer, if all of them are such."""

@@ -14,7 +14,7 @@ from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamFailed, UpstreamIncomplete
 from gpt_oss_proxy.sse import Decoder as SseDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, reported
-from gpt_oss_proxy.upstreams.base import count, field, json_object, read_lines, whole
+from gpt_oss_proxy.upstreams.values import count, field, json_object, read_lines, whole
 
 
 class _TextDelta(msgspec.Struct):
@@ -39,13 +39,14 @@ class UiStreamDecoder(AnswerDecoder):
     def more_text(self, record: bytes) -> str:
         """Return a delta's text."""
         try:
-            text = _text_deltas.decode(record).delta
+            return _text_deltas.decode(record).delta or ""
         except (ValueError, RecursionError):
             return ""
-        if text:
-            self.complete = False
-            self._said.append(text)
-        return text or ""
+
+    def grew(self, text: str) -> None:
+        """Note a delta's text."""
+        self.complete = False  # also after `finish`: a route may merge two answers into one stream
+        self._said.append(text)
 
     def decode_texts(self, records: list[bytes]) -> int:
         """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
@@ -80,8 +81,7 @@ class UiStreamDecoder(AnswerDecoder):
 
     def _say(self, delta: str) -> None:
         if delta:
-            self.complete = False  # also after `finish`: a route may merge two answers into one stream
-            self._said.append(delta)
+            self.grew(delta)
             self.say(delta)
 
     def _reasoning_delta(self, event: dict[str, Any]) -> None:

@@ -16,9 +16,10 @@ from gpt_oss_proxy.errors import (
     UpstreamIncomplete,
     quote,
 )
-from gpt_oss_proxy.upstreams.base import Decoder, field, json_object, json_text, upstream_said, whole
+from gpt_oss_proxy.upstreams.base import Decoder
 from gpt_oss_proxy.upstreams.chatkit.item import SEPARATOR, Item, Part, join_texts, widget_texts
 from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_deltas, text_deltas
+from gpt_oss_proxy.upstreams.values import field, json_object, json_text, upstream_said, whole
 
 _SIGN_IN = re.compile(r"\b(sign|log)[\s-]?in\b|captcha|verify (that )?you are|session (has )?expired", re.IGNORECASE)
 _RATE_LIMIT = re.compile(r"rate.?limit|too many requests|quota|limit reached|message limit", re.IGNORECASE)
@@ -54,16 +55,14 @@ class ChatKitDecoder(Decoder):
             event = text_deltas.decode(record)
         except (ValueError, RecursionError):
             return ""
-        item_id, index, part = self._growing
         update = event.update
-        text = update.delta or ""
-        if (event.item_id or event.itemId or "") != item_id or (
-            update.content_index or update.contentIndex or 0
-        ) != index:
-            return ""
-        part.pieces.append(text)
-        part.length += len(text)
-        return text
+        whose = event.item_id or event.itemId or "", update.content_index or update.contentIndex or 0
+        return update.delta or "" if whose == self._growing[:2] else ""
+
+    def grew(self, text: str) -> None:
+        """Add to the part that grows."""
+        if self._growing:
+            self._growing[2].append(text)
 
     def decode_texts(self, records: list[bytes]) -> int:
         """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
@@ -71,7 +70,7 @@ class ChatKitDecoder(Decoder):
         for item_id, index, text in runs:
             growing = self._growing
             if growing and growing[0] == item_id and growing[1] == index and text:
-                growing[2].append(text)
+                self.grew(text)
                 self.say(text)
             else:
                 part = self._add_text(item_id, index, text)
@@ -346,7 +345,8 @@ def _failure(said: str, *, should_retry: bool | None = None) -> GatewayError:
 
 def _name(event: dict[str, Any]) -> str:
     """Return the type in one spelling for both dialects: `thread.item_done` and `thread.item.done` are one."""
-    return _in_one_spelling(field(event, str, "type") or "")
+    name = event.get("type")
+    return _in_one_spelling(name if type(name) is str else field(event, str, "type") or "")
 
 
 @lru_cache(256)

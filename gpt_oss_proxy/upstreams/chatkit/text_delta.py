@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from gpt_oss_proxy.upstreams.base import read_lines
+from gpt_oss_proxy.upstreams.values import read_lines
 
 
 class _Update(msgspec.Struct):

@@ -191,8 +191,8 @@ TIMES = [
         TOO_LONG.after("some"),
     ),
     Case(
-        "text without end, as fast as it goes",
-        lambda a: itertools.chain([a.head(), *chunks(a.half)], for_ever(chunk(a.word) * 100)),
+        "text without end, ten thousands of words a second",
+        lambda a: itertools.chain([a.head(), *chunks(a.half)], for_ever(chunk(a.word) * 100, 0.002)),
         TOO_LONG.after("some"),
         load="noisy",
     ),

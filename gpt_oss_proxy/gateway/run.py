@@ -1,0 +1,85 @@
+"""Functions that run in greenlets of their own, one after the other in the same ones.
+
+A new greenlet costs as much as thirty calls of functions: the system gives it memory for its frames, and takes it back
+at its end. To go on in a greenlet after a kill is no more than gevent's own time-outs do.
+"""
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import greenlet
+
+from gpt_oss_proxy.errors import GatewayError, InternalError
+
+_MOST_IDLE = 256  # greenlets of a hub
+_idle: "weakref.WeakKeyDictionary[Any, list[greenlet.greenlet]]" = weakref.WeakKeyDictionary()
+
+
+class Run:
+    """A function that runs from the hub's next turn on, until it returns or is killed."""
+
+    def __init__(self, function: Callable[[], None], over: Callable[[GatewayError | None], None]) -> None:
+        """`over` is told once that it has ended: the error that it raised, InternalError for a bug, None otherwise."""
+        self._function = function
+        self._over = over
+        self._hub = gevent.get_hub()
+        self._greenlet: greenlet.greenlet | None = None
+        self._ended = False
+        self._hub.loop.run_callback(self._begin)
+
+    def switch(self) -> None:
+        """Let it go on, where it has switched away; nothing, if it has ended."""
+        if self._greenlet:
+            self._greenlet.switch()
+
+    def kill(self) -> None:
+        """End it soon, whatever it waits for. May be called from the hub, and twice."""
+        if self._greenlet:
+            self._hub.loop.run_callback(self._throw)
+        elif not self._ended:
+            self._end(None)
+
+    def _begin(self) -> None:
+        if self._ended:
+            return
+        idle = _idle.setdefault(self._hub, [])
+        if not idle:
+            greenlet.greenlet(_serve, self._hub).switch()  # it is idle by now
+        self._greenlet = idle.pop()
+        self._greenlet.switch(self)
+
+    def _throw(self) -> None:
+        if self._greenlet:
+            self._greenlet.throw(gevent.GreenletExit)
+
+    def _end(self, error: GatewayError | None) -> None:
+        self._ended, self._greenlet = True, None
+        self._over(error)
+
+    def do(self) -> None:
+        """Run it. For the greenlets below."""
+        try:
+            self._function()
+        except GatewayError as error:  # not kept in this frame: they would keep each other
+            self._end(error)
+        except gevent.GreenletExit:  # killed
+            self._end(None)
+        except BaseException:  # noqa: BLE001 - a bug of ours, whatever it is
+            self._hub.handle_error(self, *sys.exc_info())
+            self._end(InternalError())
+        else:
+            self._end(None)
+
+
+def _serve() -> None:
+    hub = gevent.get_hub()
+    idle = _idle[hub]
+    me = greenlet.getcurrent()
+    while len(idle) < _MOST_IDLE:
+        idle.append(me)
+        run: Run = hub.switch()
+        run.do()
+        del run  # it keeps all that it has used

@@ -1,0 +1,91 @@
+"""What upstreams say, as values that are what they should be: JSON, fields of objects, counts, text."""
+
+import json
+from typing import Any, TypeVar
+
+import msgspec
+
+from gpt_oss_proxy.errors import UpstreamFailed, UpstreamProtocolError
+
+T = TypeVar("T")
+_LARGEST_COUNT = 10**12
+_objects = msgspec.json.Decoder(dict[str, Any])
+
+
+def json_object(record: bytes) -> dict[str, Any]:
+    """Return the record's JSON object. Raises UpstreamProtocolError for anything else."""
+    try:
+        return _objects.decode(record)
+    except (ValueError, RecursionError):
+        value = json_value(record)
+    if not isinstance(value, dict):
+        raise UpstreamProtocolError
+    return value
+
+
+def json_value(record: bytes) -> Any:
+    """Return the record's JSON value. Raises UpstreamProtocolError for malformed or bottomless JSON."""
+    try:
+        return msgspec.json.decode(record)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        # JavaScript cuts strings between the halves of a character, and writes NaN; msgspec takes neither.
+        return json.loads(record.decode())
+    except (ValueError, RecursionError) as error:
+        raise UpstreamProtocolError from error
+
+
+def read_lines(decoder: msgspec.json.Decoder[T], records: list[bytes]) -> list[T]:
+    """Return the value of each record, decoded together at little cost; nothing if one of them is not what is expected.
+
+    Then they are to be read with more patience, one by one.
+    """
+    try:
+        values = [decoder.decode(records[0])] if len(records) == 1 else decoder.decode_lines(b"\n".join(records))
+    except (ValueError, RecursionError):
+        return []
+    return values if len(values) == len(records) else []  # a value that goes on in the next record is none
+
+
+def json_text(value: Any) -> str:
+    """Return the JSON text of a decoded value. Raises UpstreamProtocolError for what it cannot hold: NaN, no bottom."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise UpstreamProtocolError from error
+
+
+def field(value: dict[str, Any], kind: type[T], *names: str) -> T | None:
+    """Return the first of the named fields that is there, None if none is or it is null.
+
+    Raises UpstreamProtocolError if it is of another kind.
+    """
+    for name in names:
+        found = value.get(name)
+        if found is not None:
+            if not isinstance(found, kind):
+                raise UpstreamProtocolError
+            return found
+    return None
+
+
+def count(value: dict[str, Any], name: str) -> int | None:
+    """Return a number of tokens (or seconds), None where there is none that makes sense: null, NaN, true, 10**30."""
+    number = value.get(name)
+    plausible = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_COUNT
+    return number if plausible else None
+
+
+def whole(text: str) -> str:
+    """Return the text with pairs of surrogates joined, and lone ones replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def upstream_said(text: str) -> str:
+    """Return the message for a failure that the upstream explained with `text`."""
+    return f"The model's server reports an error: {text}" if text else UpstreamFailed.message

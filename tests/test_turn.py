@@ -1,0 +1,191 @@
+"""A turn's phases, over pairs of sockets."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from gpt_oss_proxy import turn as module
+from gpt_oss_proxy.turn import Reader, turn
+
+Pair = tuple[socket.socket, socket.socket]
+real_read = os.read
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[Pair]]:
+    made = [socket.socketpair() for _ in range(3)]
+    for ours, _ in made:
+        ours.setblocking(False)
+    with gevent.Timeout(10):
+        yield made
+    for pair in made:
+        for sock in pair:
+            sock.close()
+
+
+@pytest.fixture
+def readers(pairs: list[Pair]) -> Iterator[list[Reader]]:
+    made = [Reader(ours.fileno()) for ours, _ in pairs]
+    yield made
+    for reader in made:
+        reader.close()
+
+
+def test_what_comes_is_read_piece_by_piece_and_to_its_end(pairs: list[Pair], readers: list[Reader]) -> None:
+    _, theirs = pairs[0]
+    theirs.sendall(b"Hello")
+    assert (readers[0].read(2), readers[0].read()) == (b"He", b"llo")
+    theirs.close()
+    assert (readers[0].read(), readers[0].read()) == (b"", b"")
+
+
+def test_all_is_read_then_all_is_used_then_all_is_written(
+    pairs: list[Pair], readers: list[Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def read(descriptor: int, size: int) -> bytes:
+        told.append("read")
+        return real_read(descriptor, size)
+
+    monkeypatch.setattr(module.os, "read", read)
+
+    def use(reader: Reader) -> None:
+        for _ in range(2):
+            told.append(f"use {reader.read().decode()}")
+            turn().write(lambda: told.append("write"))
+
+    users = [gevent.spawn(use, reader) for reader in readers]
+    gevent.sleep(0.01)
+    for word in (b"a", b"b"):
+        for _, theirs in pairs:
+            theirs.sendall(word)
+        gevent.sleep(0.01)
+    gevent.joinall(users)
+    assert told == [*["read"] * 3, *["use a"] * 3, *["write"] * 3, *["read"] * 3, *["use b"] * 3, *["write"] * 3]
+
+
+def test_what_is_held_is_bounded(pairs: list[Pair], readers: list[Reader], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_BYTES", 10)
+    told: list[str] = []
+
+    def read(descriptor: int, size: int) -> bytes:
+        told.append("read")
+        return real_read(descriptor, size)
+
+    monkeypatch.setattr(module.os, "read", read)
+    users = [gevent.spawn(lambda reader: told.append(reader.read(8).decode()), reader) for reader in readers]
+    gevent.sleep(0.01)
+    for _, theirs in pairs:
+        theirs.sendall(b"x")
+    gevent.joinall(users)
+    assert told == ["read", "read", "x", "x", "read", "x"]
+
+
+def test_nothing_is_read_before_somebody_wants_it(pairs: list[Pair], readers: list[Reader]) -> None:
+    ours, theirs = pairs[0]
+    theirs.sendall(b"a")
+    assert readers[0].read() == b"a"
+    theirs.sendall(b"b")
+    gevent.sleep(0.01)
+    assert not readers[0].holds
+    assert ours.recv(9, socket.MSG_PEEK) == b"b"
+    assert readers[0].read() == b"b"
+
+
+def test_while_nobody_reads_the_loop_is_not_kept_busy(pairs: list[Pair], readers: list[Reader]) -> None:
+    _, theirs = pairs[0]
+    theirs.sendall(b"a")
+    readers[0].read()
+    theirs.sendall(b"b")
+    gevent.sleep(0.01)
+    calls: list[None] = []
+    come = readers[0]._come
+    readers[0]._come = lambda: calls.append(come())  # type: ignore[method-assign]
+    gevent.sleep(0.02)
+    assert calls == []
+
+
+def test_a_reader_that_was_killed_leaves_nothing_behind(pairs: list[Pair], readers: list[Reader]) -> None:
+    _, theirs = pairs[0]
+    killed = gevent.spawn(readers[0].read)
+    gevent.sleep(0.01)
+    killed.kill()
+    theirs.sendall(b"Hello")
+    assert readers[0].read() == b"Hello"
+
+
+def test_what_was_read_for_one_who_is_killed_before_he_runs_is_not_lost(
+    pairs: list[Pair], readers: list[Reader]
+) -> None:
+    waiting = gevent.spawn(readers[0].read)
+    gevent.sleep(0.01)
+    pairs[0][1].sendall(b"a")
+    gevent.get_hub().loop.run_callback(readers[0]._come)  # as it will in this turn, but before the kill
+    waiting.kill(block=False)
+    gevent.sleep(0.01)
+    assert (waiting.dead, readers[0].holds) == (True, True)
+    assert readers[0].read() == b"a"
+
+
+def test_a_time_limit_ends_the_wait_and_the_next_read_goes_on(pairs: list[Pair], readers: list[Reader]) -> None:
+    _, theirs = pairs[0]
+    with gevent.Timeout(0.01, False):
+        readers[0].read()
+    theirs.sendall(b"late")
+    assert readers[0].read() == b"late"
+
+
+def test_an_error_is_raised_where_it_is_read(
+    pairs: list[Pair], readers: list[Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int, _size: int) -> bytes:
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    monkeypatch.setattr(module.os, "read", fail)
+    pairs[0][1].sendall(b"x")
+    with pytest.raises(ConnectionResetError):
+        readers[0].read()
+
+
+def test_a_false_alarm_is_none(pairs: list[Pair], readers: list[Reader], monkeypatch: pytest.MonkeyPatch) -> None:
+    alarms = [BlockingIOError(), BlockingIOError()]
+
+    def read(descriptor: int, size: int) -> bytes:
+        if alarms:
+            raise alarms.pop()
+        return real_read(descriptor, size)
+
+    monkeypatch.setattr(module.os, "read", read)
+    pairs[0][1].sendall(b"x")
+    assert readers[0].read() == b"x"
+
+
+def test_a_wake_up_by_somebody_else_is_no_data(pairs: list[Pair], readers: list[Reader]) -> None:
+    reading = gevent.spawn(readers[0].read)
+    gevent.sleep(0.01)
+    gevent.get_hub().loop.run_callback(reading.switch)
+    gevent.sleep(0.01)
+    pairs[0][1].sendall(b"x")
+    assert reading.get() == b"x"
+
+
+def test_a_writer_that_has_others_written_is_no_endless_loop() -> None:
+    told: list[int] = []
+
+    def write() -> None:
+        told.append(len(told))
+        if len(told) < 3:
+            turn().write(write)
+
+    turn().write(write)
+    gevent.sleep(0.01)
+    assert told == [0, 1, 2]
+
+
+def test_a_hub_has_one_turn() -> None:
+    assert turn() is turn()

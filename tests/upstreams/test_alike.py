@@ -1,0 +1,130 @@
+"""Events that differ in a text only: what is taken from a stream at once, a patient reader would find there, too."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt_oss_proxy.upstreams.alike import Alike, learn
+
+BEGIN, END = b"data: ", b"\n\n"
+EVENTS = Alike(b'data: {"n":1,"text":"', b'"}\n\n')
+LINES = Alike(b'0:"', b'"\n')
+
+
+def event(text: str, **options: bool) -> bytes:
+    """Return one of the events that EVENTS knows."""
+    return b'data: {"n":1,"text":%b}\n\n' % json.dumps(text, **options).encode()  # type: ignore[arg-type]
+
+
+def test_texts_of_events_that_come_together_are_joined() -> None:
+    data = event("a") + event("") + event("b c")
+    assert EVENTS.read(data) == ("ab c", len(data))
+    assert LINES.read(b'0:"a"\n0:"b"\n') == ("ab", 12)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "é", "😀", 'say "Hi"', "a\\b", "two\nlines", "\t", "\x7f", "</script>", "\u2028"]
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_text_is_what_json_says(text: str, ascii_only: bool) -> None:
+    data = event(text, ensure_ascii=ascii_only)
+    assert EVENTS.read(data) == (text, len(data))
+    assert EVENTS.read(data * 3) == (text * 3, 3 * len(data))
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"d", b'data: {"n":1,"te', b'data: {"n":1,"text":"b', b'data: {"n":1,"text":"b"}\n', b'data: {"n":2}\n\n', b"\n"],
+)
+def test_what_is_cut_or_something_else_is_left(rest: bytes) -> None:
+    assert EVENTS.read(event("a") + rest) == ("a", len(event("a")))
+
+
+def test_what_stands_between_two_of_them_is_not_jumped_over() -> None:
+    assert EVENTS.read(event("a") + b'data: {"n":2}\n\n' + event("b")) == ("a", len(event("a")))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"x",
+        b'data: {"n":1,"text":"',
+        b'data: {"n":1,"text":""}\n\n',
+        b'data: {"n":2,"text":"a"}\n\n',
+        b'\ndata: {"n":1,"text":"a"}\n\n',
+        b'data: {"n":1,"text":"a","more":"b"}\n\n',
+        b'data: {"n":1,"text":"a" "b"}\n\n',
+        b'data: {"n":1,"text":"\\ud83d"}\n\n',
+        b'data: {"n":1,"text":"\xff"}\n\n',
+        b'data: {"n":1,"text":"\x01"}\n\n',
+        b'data: {"n":1,"text":"\\x"}\n\n',
+        b'data: {"n":1,"text":"\\"}\n\n',
+        b'data: {"n":1,"text":"a\\"}\n\ndata: {"n":1,"text":"b"}\n\n',
+        b'data: {"n":1,"text":"a\nb"}\n\n',
+        # Two that are none, and together look like two.
+        b'data: {"n":1,"text":"a\\"}\n\ndata: {"n":1,"text":"b","c"}\n\n',
+        b'data: {"n":1,"text":"a","b"}\n\ndata: {"n":1,"text":"c"}\n\n',
+    ],
+)
+def test_what_is_not_certain_is_left_to_a_patient_reader(data: bytes) -> None:
+    assert EVENTS.read(data) == ("", 0)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b'data: {"n":1,"text":"',
+                b'"}\n\n',
+                b'"',
+                b"\\",
+                b'\\"',
+                b"a",
+                b",",
+                b'","',
+                b"\n",
+                b"{",
+                b"}",
+                b"[",
+                b"]",
+            ]
+        )
+        | st.text(max_size=2).map(event),
+        max_size=12,
+    ).map(b"".join)
+)
+def test_what_is_taken_is_what_a_patient_reader_finds(data: bytes) -> None:
+    text, size = EVENTS.read(data)
+    taken = data[:size]
+    assert taken == b"" or taken.endswith(END)
+    found = [json.loads(record.removeprefix(BEGIN)) for record in taken.split(END)[:-1]]
+    assert "".join(value["text"] for value in found) == text
+    assert all(value.keys() == {"n", "text"} for value in found)
+    assert bool(text) is (size > 0)
+
+
+def test_one_of_them_teaches_what_the_others_are_like() -> None:
+    known = learn(b'{"n":1,"text":"a","end":null}', "a", BEGIN, END)
+    assert known is not None
+    data = b'data: {"n":1,"text":"bc","end":null}\n\n'
+    assert known.read(data) == ("bc", len(data))
+    assert known.read(data.replace(b"null", b'"x"')) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (b'{"text":"text"}', "text"),  # which of the two is it?
+        (b'{"text":"a","same":"a"}', "a"),
+        (b'{"text":"a\\n"}', "a\n"),
+        (b'{"\\u0074ext":"\\u0061","not":"a"}', "a"),
+        (b'{"text":\n"a"}', "a"),
+        (b'{"text":1}', "a"),
+        (b'{"text":"\xed\xa0\xbd"}x', "\ud83e"),
+    ],
+)
+def test_from_what_is_not_certain_nothing_is_learnt(record: bytes, text: str) -> None:
+    assert learn(record, text, BEGIN, END) is None
