@@ -6,7 +6,7 @@ drive each other out of the processor's caches with every token, and that costs 
 """
 
 import os
-import weakref
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,42 +18,48 @@ _MOST_BYTES = 1024 * 1024  # that are held before they are used
 
 
 class Turn:
-    """The phases of one hub. What it calls must not block, nor raise."""
+    """The phases of one hub."""
 
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
         self._read: list[Reader] = []
         self._size = 0
         self._writes: list[Callable[[], None]] = []
 
     def use(self, reader: "Reader", size: int) -> None:
-        """Run whoever waits for what this reader has read, when all others have read. In the hub."""
+        """Run whoever waits for what this reader has read, so many bytes, when all others have read. In the hub."""
         if not self._read:
-            self._loop.run_callback(self._use)
+            self._hub.loop.run_callback(self._use)
         self._read.append(reader)
         self._size += size
         if self._size > _MOST_BYTES:
             self._use()
 
     def write(self, write: Callable[[], None]) -> None:
-        """Call this when all that was read is used."""
+        """Call this when all that was read is used. It must not block."""
         if not self._writes:
-            self._loop.run_callback(self._write)
+            self._hub.loop.run_callback(self._write)
         self._writes.append(write)
 
     def _use(self) -> None:
         read, self._read, self._size = self._read, [], 0
         for reader in read:
             if waiter := reader.waiter:
-                waiter.switch()
+                try:
+                    waiter.switch()
+                except Exception:  # noqa: BLE001 - a bug, which must not be one of all others
+                    self._hub.handle_error(reader, *sys.exc_info())
 
     def _write(self) -> None:
         writes, self._writes = self._writes, []
         for write in writes:
-            write()
+            try:
+                write()
+            except Exception:  # noqa: BLE001 - likewise
+                self._hub.handle_error(write, *sys.exc_info())
 
 
-_turns: "weakref.WeakKeyDictionary[Any, Turn]" = weakref.WeakKeyDictionary()
+_turns: dict[Any, Turn] = {}
 
 
 def turn() -> Turn:
@@ -61,7 +67,7 @@ def turn() -> Turn:
     hub = gevent.get_hub()
     found = _turns.get(hub)
     if found is None:
-        found = _turns[hub] = Turn(hub.loop)
+        found = _turns[hub] = Turn(hub)
     return found
 
 
@@ -75,6 +81,7 @@ class Reader:
     _came: bytes | OSError | None = None
     _size = 0
     _listens = False
+    _unread: Callable[[], None] | None = None
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -88,8 +95,7 @@ class Reader:
             self._size = size
             self.waiter = greenlet.getcurrent()
             if not self._listens:
-                self._listens = True
-                self._readable.start(self._come)
+                self._listen()
             try:
                 self._hub.switch()
             finally:
@@ -97,23 +103,43 @@ class Reader:
         self._came = None
         if type(came) is bytes:
             return came
-        raise came  # type: ignore[misc] # it is an error
+        try:
+            raise came  # type: ignore[misc] # it is an error
+        finally:
+            del came  # else it and this frame would keep each other
 
     @property
     def holds(self) -> bool:
         """Whether something was read that nobody has taken yet."""
         return self._came is not None
 
+    def start(self, unread: Callable[[], None]) -> None:
+        """Call this, in the hub, whenever there is something that nobody reads, until `stop` is called."""
+        self._unread = unread
+        if not self._listens:
+            self._listen()
+
+    def stop(self) -> None:
+        """Do not call it any more."""
+        self._unread = None
+
     def close(self) -> None:
-        """Stop. The descriptor is not closed."""
+        """End it. The descriptor is not closed."""
         self._readable.stop()
         self._readable.close()
+
+    def _listen(self) -> None:
+        self._listens = True
+        self._readable.start(self._come)
 
     def _come(self) -> None:
         # In the hub. For as long as one read follows the other, the loop need not be told to listen.
         if self.waiter is None:
-            self._listens = False
-            self._readable.stop()
+            if self._unread:
+                self._unread()
+            else:
+                self._listens = False
+                self._readable.stop()
         elif self._came is None:
             try:
                 self._came = os.read(self._descriptor, self._size)
@@ -121,4 +147,4 @@ class Reader:
                 return
             except OSError as error:
                 self._came = error
-            self._turn.use(self, self._size)
+            self._turn.use(self, len(self._came) if type(self._came) is bytes else 0)

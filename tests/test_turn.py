@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import gevent
+import greenlet
 import pytest
 
 from gpt_oss_proxy import turn as module
@@ -81,9 +82,9 @@ def test_what_is_held_is_bounded(pairs: list[Pair], readers: list[Reader], monke
     users = [gevent.spawn(lambda reader: told.append(reader.read(8).decode()), reader) for reader in readers]
     gevent.sleep(0.01)
     for _, theirs in pairs:
-        theirs.sendall(b"x")
+        theirs.sendall(b"x" * 8)
     gevent.joinall(users)
-    assert told == ["read", "read", "x", "x", "read", "x"]
+    assert told == ["read", "read", "x" * 8, "x" * 8, "read", "x" * 8]
 
 
 def test_nothing_is_read_before_somebody_wants_it(pairs: list[Pair], readers: list[Reader]) -> None:
@@ -108,6 +109,26 @@ def test_while_nobody_reads_the_loop_is_not_kept_busy(pairs: list[Pair], readers
     readers[0]._come = lambda: calls.append(come())  # type: ignore[method-assign]
     gevent.sleep(0.02)
     assert calls == []
+
+
+def test_what_nobody_reads_is_told_as_long_as_it_is_wanted(pairs: list[Pair], readers: list[Reader]) -> None:
+    _, theirs = pairs[0]
+    told: list[None] = []
+    readers[0].start(lambda: told.append(None))
+    gevent.sleep(0.005)
+    assert told == []
+    theirs.sendall(b"a")
+    gevent.sleep(0.005)
+    assert len(told) > 1
+    readers[0].stop()
+    before = len(told)
+    gevent.sleep(0.005)
+    assert (len(told), readers[0].read()) == (before, b"a")
+    readers[0].start(lambda: told.append(None))
+    reading = gevent.spawn(readers[0].read)
+    gevent.sleep(0.005)
+    theirs.sendall(b"b")
+    assert (reading.get(), len(told)) == (b"b", before)
 
 
 def test_a_reader_that_was_killed_leaves_nothing_behind(pairs: list[Pair], readers: list[Reader]) -> None:
@@ -189,3 +210,32 @@ def test_a_writer_that_has_others_written_is_no_endless_loop() -> None:
 
 def test_a_hub_has_one_turn() -> None:
     assert turn() is turn()
+
+
+def test_a_bug_of_one_is_none_of_all_others(
+    pairs: list[Pair], readers: list[Reader], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[bytes] = []
+    waiting = [gevent.spawn(lambda reader: told.append(reader.read()), reader) for reader in readers[1:]]
+
+    def fail() -> None:
+        readers[0].read()
+        raise ValueError("a bug of a greenlet")
+
+    gevent.get_hub().loop.run_callback(greenlet.greenlet(fail, gevent.get_hub()).switch)
+    gevent.sleep(0.01)
+    for _, theirs in pairs:
+        theirs.sendall(b"a")
+    gevent.joinall(waiting)
+    assert told == [b"a", b"a"]
+
+    def fail_to_write() -> None:
+        raise ValueError("a bug of a write")
+
+    turn().write(fail_to_write)
+    turn().write(lambda: told.append(b"written"))
+    gevent.sleep(0.01)
+    assert told[2:] == [b"written"]
+    said = capsys.readouterr().err
+    assert "a bug of a greenlet" in said
+    assert "a bug of a write" in said

@@ -214,7 +214,7 @@ class _Try:
                         continue
                 elif self._are_all(events):
                     yield events
-                    return
+                    continue
                 for part in _in_parts(events):
                     yield self._filter(part)
                     if self.fault or (self._finished and not self._heard_out):

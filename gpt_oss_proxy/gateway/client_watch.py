@@ -3,6 +3,7 @@
 import select
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 from gevent import monkey
@@ -22,15 +23,18 @@ class ClientWatch:
     def __init__(self, client: socket.socket, gone: Callable[[], None]) -> None:
         self._descriptor = client.fileno()
         self._gone = gone
-        loop = gevent.get_hub().loop
-        self._readable = loop.io(self._descriptor, 1)
-        self._timer = loop.timer(_LOOK_SECONDS, repeat=_LOOK_SECONDS)
+        self._loop = gevent.get_hub().loop
+        # Our server's sockets listen all the time; any other gets a watcher of its own.
+        shared = getattr(client, "unread", None)
+        self._own: list[Any] = [] if shared else [self._loop.io(self._descriptor, 1)]  # to be closed
+        self._readable = shared or self._own[0]
         self._readable.start(self._look)
-        self._looking_now_and_then = False
+        self._timer: Any = None
 
     def close(self) -> None:
         """Stop watching."""
-        for watcher in (self._readable, self._timer):
+        self._readable.stop()
+        for watcher in self._own:
             watcher.stop()
             watcher.close()
 
@@ -39,10 +43,12 @@ class ClientWatch:
         poll.register(self._descriptor, _GONE)
         if poll.poll(0):
             self._readable.stop()
-            self._timer.stop()
+            if self._timer:
+                self._timer.stop()
             self._gone()
-        elif not self._looking_now_and_then:
-            # The next request is already there (pipelining) and keeps the socket readable.
-            self._looking_now_and_then = True
+        elif not self._timer:
+            # The next request is already there (pipelining) and keeps the socket readable: look now and then.
             self._readable.stop()
+            self._timer = self._loop.timer(_LOOK_SECONDS, repeat=_LOOK_SECONDS)
+            self._own.append(self._timer)
             self._timer.start(self._look)

@@ -23,20 +23,20 @@ _FILE_BYTES = 1024 * 1024  # prometheus_client's own first size
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
-_number = os.getpid()
+_process_number = os.getpid()
 
 
-def _note_number() -> None:
-    global _number
-    _number = os.getpid()
+def _note_process() -> None:
+    global _process_number
+    _process_number = os.getpid()
 
 
-os.register_at_fork(after_in_child=_note_number)
+os.register_at_fork(after_in_child=_note_process)
 
 
 def _process() -> int:
     """Return this process's number. The library wants it at each count, and to ask the system costs more than that."""
-    return _number
+    return _process_number
 
 
 if values.ValueClass is not values.MutexValue:  # it counts for several processes

@@ -98,8 +98,11 @@ class Relay:
     def push(self, tell: Callable[[list[Event]], None]) -> None:
         """Tell the lists that are left; return after the last. Raises as the iterator does, and what `tell` raises."""
         self._tell = tell
-        for events in self._lists:  # keep-alives, and what comes while one is told
-            tell(events)
+        try:
+            for events in self._lists:  # keep-alives, and what comes while one is told
+                tell(events)
+        finally:
+            self._tell = None  # it may refer to us
 
     def _iterate(self) -> Iterator[list[Event]]:
         try:
@@ -107,7 +110,7 @@ class Relay:
                 events = self._next()
                 if events is None:
                     return
-                self._finished = bool(events) and type(events[-1]) is Finish
+                self._finished = self._finished or (bool(events) and type(events[-1]) is Finish)
                 yield events
         finally:
             self.close()
@@ -127,7 +130,7 @@ class Relay:
             finally:
                 self._waiter = None
         self._list = None
-        return events
+        return None if self._finished else events
 
     def _wake(self) -> None:
         """Run whoever waits for the next list. In the hub."""
@@ -137,15 +140,19 @@ class Relay:
     def stop(self, reason: Exception) -> None:
         """End the call, and raise `reason` where its lists are awaited. May be called from the hub."""
         self._end_with(reason)
+        self._reader.kill(spare=self._must_not_be_cut)
+
+    def _must_not_be_cut(self) -> bool:
+        """Return whether the reader tells a list: what is told next would come in its middle. Its upstream is left."""
         if self._telling:
-            self._call.close()  # what has begun to go out must not be cut: what is told next would come in its middle
-        else:
-            self._reader.kill()
+            self._call.close()
+        return self._telling
 
     def close(self) -> None:
         """End the call, unless its answer is complete: then it only lets its connection return to the pool."""
         self._timer.stop()
         self._timer.close()
+        self._ended = _End(None)  # an error has a traceback, which refers to us
         if not self._finished:
             self._reader.kill()
         elif self._parked:
@@ -168,7 +175,7 @@ class Relay:
         except Exception as error:
             if not self._telling:
                 raise
-            self._ended = _End(error)  # of `tell`: whoever has given it must not tell anything more
+            self._ended = _End(error)  # of `tell`: it is raised where it was given, and goes before all other reasons
         finally:
             self._telling = False
 
@@ -183,17 +190,19 @@ class Relay:
                     self._telling = True
                     self._tell(events)
                     self._telling = False
+                    self._told_at = time.monotonic()
+                    self._finished = self._whole
                     if self._whole or self._ended:
-                        self._finished = self._whole
                         self._hub.loop.run_callback(self._wake)
+                    if self._ended:
+                        return
                 else:  # without a waiter it is still busy with a keep-alive
                     self._list, self._parked = events, True
                     (self._waiter or self._hub).switch()
+                    self._told_at = time.monotonic()
             if not events or number % _WITHOUT_A_BREAK == 0:  # others have their turn, whatever comes
                 gevent.sleep(_A_MOMENT)
             self._heard_at = time.monotonic()
-            if events:
-                self._told_at = self._heard_at
 
     @property
     def _stands(self) -> bool:
@@ -214,7 +223,7 @@ class Relay:
             self._told_at = now if keepalive_due else self._told_at
             self._timer.close()
             self._timer = self._new_timer(now)
-            if keepalive_due and self._waiter and not self._telling:
+            if keepalive_due and self._waiter and not (self._telling or self._whole or self._ended):
                 self._list = []
                 self._wake()
 
@@ -227,6 +236,6 @@ class Relay:
 
 
 class _End(msgspec.Struct, frozen=True):
-    """The call has ended without Finish, or nobody waits for it any more."""
+    """The call has ended without Finish, a list could not be told, or nobody waits for it any more."""
 
     error: Exception | None

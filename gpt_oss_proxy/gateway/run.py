@@ -5,7 +5,6 @@ at its end. To go on in a greenlet after a kill is no more than gevent's own tim
 """
 
 import sys
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,14 +14,17 @@ import greenlet
 from gpt_oss_proxy.errors import GatewayError, InternalError
 
 _MOST_IDLE = 256  # greenlets of a hub
-_idle: "weakref.WeakKeyDictionary[Any, list[greenlet.greenlet]]" = weakref.WeakKeyDictionary()
+_idle: dict[Any, list[greenlet.greenlet]] = {}  # of each hub
 
 
 class Run:
     """A function that runs from the hub's next turn on, until it returns or is killed."""
 
     def __init__(self, function: Callable[[], None], over: Callable[[GatewayError | None], None]) -> None:
-        """`over` is told once that it has ended: the error that it raised, InternalError for a bug, None otherwise."""
+        """`over` is told once that it has ended: the error that it raised, InternalError for a bug, None otherwise.
+
+        It is told in the greenlet that ran; of what is killed before it has begun, by whoever kills it.
+        """
         self._function = function
         self._over = over
         self._hub = gevent.get_hub()
@@ -35,10 +37,10 @@ class Run:
         if self._greenlet:
             self._greenlet.switch()
 
-    def kill(self) -> None:
-        """End it soon, whatever it waits for. May be called from the hub, and twice."""
+    def kill(self, spare: Callable[[], bool] = lambda: False) -> None:
+        """End it soon, whatever it waits for, unless `spare` says otherwise by then. From anywhere, and twice."""
         if self._greenlet:
-            self._hub.loop.run_callback(self._throw)
+            self._hub.loop.run_callback(self._throw, spare)
         elif not self._ended:
             self._end(None)
 
@@ -46,23 +48,31 @@ class Run:
         if self._ended:
             return
         idle = _idle.setdefault(self._hub, [])
+        while idle and idle[-1].dead:  # somebody has thrown something into it
+            idle.pop()
         if not idle:
             greenlet.greenlet(_serve, self._hub).switch()  # it is idle by now
         self._greenlet = idle.pop()
         self._greenlet.switch(self)
 
-    def _throw(self) -> None:
-        if self._greenlet:
+    def _throw(self, spare: Callable[[], bool]) -> None:
+        if self._greenlet and not spare():
             self._greenlet.throw(gevent.GreenletExit)
 
     def _end(self, error: GatewayError | None) -> None:
         self._ended, self._greenlet = True, None
-        self._over(error)
+        over = self._over
+        del (
+            self._over,
+            self._function,
+        )  # whoever runs it has it, too: together they would wait for the garbage collector
+        over(error)
 
     def do(self) -> None:
-        """Run it. For the greenlets below."""
+        """Run it, in one of the greenlets below."""
+        function = self._function
         try:
-            self._function()
+            function()
         except GatewayError as error:  # not kept in this frame: they would keep each other
             self._end(error)
         except gevent.GreenletExit:  # killed
@@ -83,3 +93,4 @@ def _serve() -> None:
         run: Run = hub.switch()
         run.do()
         del run  # it keeps all that it has used
+        me.gr_context = None  # likewise its context variables

@@ -20,10 +20,10 @@ class ClientSocket(gevent.socket.socket):
 
     write_seconds = 600.0
     descriptor = -1
-    _reader: Any = None
+    _reader: Reader | None = None
     _turn: Any = None
     _writable: Any = None
-    _soon = b""  # is written at this turn's end, and what is left of it when the client takes it
+    _soon = b""  # to be written at this turn's end; what is left of it then, as soon as the client takes it
     _failed = False  # a write, and with it all that would follow
 
     @classmethod
@@ -38,7 +38,12 @@ class ClientSocket(gevent.socket.socket):
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Read, after letting others run: gevent's own recv lets no one else run for as long as there is data."""
-        return super().recv(size, flags) if flags else self._reader.read(size)
+        return self._reader.read(size) if self._reader and not flags else super().recv(size, flags)
+
+    @property
+    def unread(self) -> Reader | None:
+        """What tells that there is something which nobody reads; None if it is closed."""
+        return self._reader
 
     @property
     def holds(self) -> bool:
@@ -71,11 +76,11 @@ class ClientSocket(gevent.socket.socket):
                 super().sendall(memoryview(data)[sent:], flags)
 
     def send_soon(self, data: bytes) -> None:
-        """Write it when all that this turn of the loop has brought is used. Raises OSError, as the write before told.
+        """Write it when all that this turn of the loop has brought is used. Raises OSError if an earlier write failed.
 
         It does not block as long as the client takes what it is sent.
         """
-        if self._soon:
+        if self._soon or self._failed:
             self.sendall(data)
         else:
             self._soon = data

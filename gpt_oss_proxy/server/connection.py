@@ -102,6 +102,8 @@ class Connection:
                 for piece in pieces:
                     answer.write(piece)
             answer.close()
+        except OSError:  # the client has gone
+            raise
         except Exception:  # of the application, any: what it has said before goes out all the same
             with contextlib.suppress(OSError):
                 self._sock.flush()

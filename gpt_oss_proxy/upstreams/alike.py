@@ -65,6 +65,7 @@ def learn(record: bytes, text: str, begin: bytes, end: bytes) -> Alike | None:
     """
     if b"\\" in record or b"\n" in record:  # without escapes a string is written in one way only
         return None
+    # If the text is ":", what is found may stand between a name and its value; then only the same text is like it.
     before, found, after = record.partition(b'"%b"' % text.encode("utf-8", "surrogatepass"))
     if not found or found in after:
         return None

@@ -5,6 +5,7 @@ that HTTP can do to it is here and in transport.py.
 """
 
 import abc
+import itertools
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -61,10 +62,11 @@ class Decoder(abc.ABC):
     lose the events before it: it is kept in `failure`, to be raised when they have been delivered.
     """
 
-    TEXT_MARK = b""  # stands in all records that bring text: those which come together are decoded together
+    TEXT_MARK = b""  # stands in all records that bring text: from one of them one may learn what the next are like
     failure: GatewayError | None = None
     complete = False  # the protocol's terminal event has come: a break from now on does no harm
     ended = False  # nothing more can come: the body's end need not be awaited
+    _heard = False  # the data that were fed last have completed a record
 
     def __init__(self, framer: sse.Decoder | sse.LineDecoder) -> None:
         self._framer = framer
@@ -85,16 +87,14 @@ class Decoder(abc.ABC):
         try:
             if alike and framer.at_start and len(data) <= framer.max_bytes:
                 text, size = alike.read(data)
-                plain = text.isascii() and not self._text.held
+                plain = size and text.isascii() and not self._text.held
                 if plain and size == len(data) and self._length + size <= _LONGEST_ANSWER:
                     self._length += len(text)
                     self.grew(text)
                     return [TextDelta(text)]  # as nearly all reads of a slow answer are
-                if size:
-                    self._lessons = _LESSONS
-                    self._say_more(text)
-                    data = data[size:]
-            self._decode_all(data)
+            else:
+                text, size = "", 0
+            self._decode_all(data, text, size)
         except (UpstreamProtocolError, UpstreamTooLarge) as error:
             if self.complete:
                 self.ended = True  # the answer is whole, whatever nonsense follows it
@@ -110,17 +110,24 @@ class Decoder(abc.ABC):
         self.finish()
         return self._take()
 
-    def _decode_all(self, data: bytes) -> None:
-        while data and not self.ended:
-            record, data = self._cut(data)
+    def _decode_all(self, data: bytes, text: str, size: int) -> None:
+        """Decode the data, of whose beginning (`size` bytes) it is known already that they bring this text."""
+        for number in itertools.count():
+            if size:
+                self._lessons = _LESSONS
+                self._say_more(text)
+                data = data[size:]
+            if not data or self.ended:
+                return
+            # Each look for what is alike goes through all the rest, so there are not many of them.
+            record, data = self._cut(data) if number < _LESSONS else (data, b"")
             self._decode_records(record)
-            if data:
-                data = self._take_alike(data)
+            text, size = self._read_alike(data)
 
     def _cut(self, data: bytes) -> tuple[bytes, bytes]:
         """Return what is read next, and the rest. What stands before a text is read together, and then this text alone.
 
-        For it may teach what those behind it are like.
+        For it may teach what those behind it are like; all is read together where there is nothing to learn.
         """
         end = self._framer.END
         mark = data.find(self.TEXT_MARK) if self._lessons and self.TEXT_MARK else -1
@@ -131,16 +138,10 @@ class Decoder(abc.ABC):
             size = data.find(end, mark) + len(end)
         return (data[:size], data[size:]) if size >= len(end) else (data, b"")
 
-    def _take_alike(self, data: bytes) -> bytes:
-        """Say the texts of the events that `data` begins with if they are known; return the rest."""
+    def _read_alike(self, data: bytes) -> tuple[str, int]:
         framer = self._framer
-        if self._alike and framer.at_start and len(data) <= framer.max_bytes:
-            text, size = self._alike.read(data)
-            if size:
-                self._lessons = _LESSONS
-                self._say_more(text)
-                return data[size:]
-        return data
+        known = self._alike and framer.at_start and len(data) <= framer.max_bytes
+        return self._alike.read(data) if self._alike and known else ("", 0)
 
     def _decode_records(self, data: bytes) -> None:
         mark = self.TEXT_MARK
@@ -169,9 +170,10 @@ class Decoder(abc.ABC):
             self._say_more(text)
         else:
             self._alike = None
-            for rest in records[self.decode_texts(records) :]:
+            told = self.decode_texts(records)
+            for rest in records[told:]:
                 self.decode(rest)
-            text = self.more_text(record) if len(records) == 1 else ""
+            text = self.more_text(record) if told == len(records) == 1 else ""  # what follows it may be like it
         if text and self._lessons:
             self._lessons -= 1  # where they are in vain, as all events differ, there is an end
             self._alike = learn(record, text, self._framer.BEGIN, self._framer.END)

@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -47,11 +48,9 @@ class Connection:
         self._descriptor = sock.fileno()
         self._encrypted = hasattr(sock, "pending")
         self._reader = _TlsReader(sock) if self._encrypted else Reader(self._descriptor)
+        # Returns what has come, after letting others run; b'' at the end. Raises OSError.
+        self.receive: Callable[[], bytes] = self._reader.read
         self.idle_since = 0.0
-
-    def receive(self) -> bytes:
-        """Return what has come, after letting others run; b'' at the end. Raises OSError."""
-        return self._reader.read()
 
     def send(self, data: bytes) -> None:
         """Send all. Raises OSError."""
@@ -65,6 +64,8 @@ class Connection:
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come, its end neither: an idle connection that can be used."""
+        if self._reader.holds:
+            return False
         poll = _poll()
         poll.register(self._descriptor, select.POLLIN)
         return not poll.poll(0)
@@ -76,7 +77,9 @@ class Connection:
 
 
 class _TlsReader:
-    """The same as Reader for a socket with TLS, which holds what is decrypted already."""
+    """The same as Reader for a socket with TLS, without phases: what is read may be decrypted already."""
+
+    holds = False
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock

@@ -9,6 +9,7 @@ import pytest
 
 from gpt_oss_proxy.gateway import client_watch
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
+from gpt_oss_proxy.server.client_socket import ClientSocket
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -18,7 +19,7 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_watch, "_LOOK_SECONDS", 0.005)
 
 
-@pytest.fixture(params=["tcp", "unix"])
+@pytest.fixture(params=["tcp", "unix", "our server's"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """The gateway's end of a connection, and the client's."""
     if request.param == "unix":
@@ -27,6 +28,8 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             clients = socket.create_connection(listener.getsockname())
             ours, _ = listener.accept()
+    if request.param == "our server's":
+        ours = ClientSocket.of(ours, 5.0)
     with ours, clients:
         yield ours, clients
 

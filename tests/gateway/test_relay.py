@@ -1,10 +1,13 @@
 """One upstream call, watched. Limits that must run out are small, limits that must not are large."""
 
+import gc
 import time
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any
 
 import gevent
+import greenlet
 import pytest
 
 from gpt_oss_proxy.chat.events import Event, Finish, Started, TextDelta
@@ -386,3 +389,57 @@ def test_whoever_is_killed_while_his_lists_are_pushed_ends_the_call() -> None:
     pushing.kill()
     settle()
     assert upstream.ended == 1
+
+
+def test_a_kill_that_comes_when_a_list_has_begun_to_be_told_waits_for_it() -> None:
+    asking: list[Any] = []
+    asked_again: list[bool] = []
+
+    def lists() -> Generator[list[Event], None, None]:
+        asking.append(greenlet.getcurrent())
+        gevent.get_hub().switch()
+        yield A
+        asked_again.append(True)
+
+    slow = Slow(0.02)
+    relay = Relay(lists(), TimeLimits(LONG, LONG, LONG))
+    pushing = gevent.spawn(relay.push, slow)
+    gevent.sleep(0.01)
+    loop = gevent.get_hub().loop
+    loop.run_callback(lambda: relay.stop(ClientGone()))  # as the watch does, in the turn in which data have come
+    loop.run_callback(asking[0].switch)
+    with pytest.raises(ClientGone):
+        pushing.get()
+    assert (slow.told, asked_again) == ([A], [])
+
+
+@pytest.mark.parametrize("hear", [heard, pushed])
+@pytest.mark.parametrize("script", [[A, END], [[*A, *END]]])
+def test_an_answer_that_is_over_is_freed_without_the_garbage_collector(hear: Hear, script: list[Step]) -> None:
+    gc.disable()
+    try:
+        relay = relay_of(Scripted(*script))
+        alive = weakref.ref(relay)
+        assert hear(relay) == script
+        settle()
+        del relay
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_no_keepalive_comes_behind_the_end() -> None:
+    found: list[Any] = []
+    relay = relay_of(Scripted(A, END), keepalive=0.01)
+
+    def tell(events: list[Event]) -> None:
+        found.append(events)
+        if events == END:
+            gevent.get_hub().loop.run_callback(late)
+
+    def late() -> None:  # before whoever waits is told that it was the last
+        relay._told_at = 0.0
+        relay._tick()
+
+    relay.push(tell)
+    assert found == [A, END]

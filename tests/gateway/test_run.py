@@ -1,5 +1,6 @@
 """Functions in greenlets that are used again."""
 
+import contextvars
 import gc
 import weakref
 from typing import Any
@@ -110,6 +111,16 @@ def test_a_kill_meets_only_the_one_that_it_is_meant_for(told: Told) -> None:
     assert (ran, told.ends) == (["a"], [None, None])
 
 
+def test_whoever_is_spared_when_the_kill_comes_goes_on(told: Told) -> None:
+    spared = told.run(lambda: gevent.sleep(0.1))
+    settle()
+    spared.kill(spare=lambda: True)
+    settle()
+    assert told.ends == []
+    gevent.sleep(0.15)
+    assert told.ends == [None]
+
+
 def test_it_goes_on_where_it_has_switched_away(told: Told) -> None:
     steps: list[str] = []
 
@@ -155,3 +166,46 @@ def test_what_it_has_used_is_not_kept(told: Told) -> None:
     del run
     gc.collect()
     assert alive() is None
+
+
+def test_a_call_that_is_over_is_freed_without_the_garbage_collector(told: Told) -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.run = Run(self.work, self.over)
+
+        def work(self) -> None:
+            pass
+
+        def over(self, _error: GatewayError | None) -> None:
+            pass
+
+    gc.disable()
+    try:
+        owner = Owner()
+        alive = weakref.ref(owner)
+        settle()
+        del owner
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_a_greenlet_that_somebody_has_killed_is_not_used_again(told: Told) -> None:
+    told.run(lambda: None)
+    settle()
+    (idle,) = module._idle[gevent.get_hub()]
+    gevent.get_hub().loop.run_callback(idle.throw, gevent.GreenletExit)
+    settle()
+    ran: list[str] = []
+    told.run(lambda: ran.append("a"))
+    settle()
+    assert (idle.dead, ran) == (True, ["a"])
+
+
+def test_context_variables_are_not_handed_on(told: Told) -> None:
+    variable = contextvars.ContextVar("variable", default="")
+    seen: list[str] = []
+    for _ in range(2):
+        told.run(lambda: (seen.append(variable.get()), variable.set("left")))
+        settle()
+    assert seen == ["", ""]

@@ -287,3 +287,16 @@ def test_it_tells_what_nobody_has_taken_yet(pair: Pair) -> None:
     assert held == [True]
     ours.close()
     assert not ours.holds
+
+
+def test_behind_a_write_that_failed_in_its_middle_nothing_is_sent(pair: Pair) -> None:
+    ours, clients = pair
+    ours.write_seconds = 0.02
+    with pytest.raises(BrokenPipeError):
+        ours.sendall(b"x" * 3_000_000)
+    while received(clients):
+        pass
+    for write in (ours.send_soon, ours.sendall):
+        with pytest.raises(BrokenPipeError):
+            write(b"behind a hole")
+    assert received(clients) == b""

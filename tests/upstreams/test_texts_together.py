@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -197,6 +198,22 @@ def test_where_no_event_is_like_another_it_is_given_up_to_learn(monkeypatch: pyt
         learnt.clear()
         reads_of(OpenAIDecoder(100_000), reads, fast=True)
         assert len(learnt) == 8
+
+
+@pytest.mark.parametrize("between", [b"2:[{}]\n", b"\n", b'0: "b"\n', b'8:["text"]\n'])
+@pytest.mark.parametrize("alike", [1, 2, 3])
+def test_what_changes_all_the_time_is_not_looked_at_again_and_again(between: bytes, alike: int):
+    def seconds(size: int) -> float:
+        unit = b'0:"a"\n' * alike + between
+        decoder = DataStreamDecoder(ask(), 10_000_000)
+        decoder.feed(unit)
+        data = unit * (size // len(unit))
+        began = time.perf_counter()
+        decoder.feed(data)
+        return time.perf_counter() - began
+
+    small, large = (min(seconds(size) for _ in range(3)) for size in (20_000, 320_000))
+    assert large < 60 * small  # 16 times as much; square, it would be 256 times
 
 
 @pytest.mark.parametrize("name", EXPECTED)
