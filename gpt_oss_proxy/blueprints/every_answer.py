@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
@@ -51,9 +51,9 @@ def install(app: Flask, metrics: Metrics) -> None:
     app.register_error_handler(Exception, _bug)
 
 
-def record_of(asked: Request) -> Record:
-    """Return what is noted of this request."""
-    record: Record = asked.environ[_RECORD]
+def record_of(environ: dict[str, Any]) -> Record:
+    """Return what is noted of the request with this WSGI environment."""
+    record: Record = environ[_RECORD]
     return record
 
 
@@ -87,7 +87,7 @@ def _header_value(text: str) -> str:
 
 
 def _error_response(error: GatewayError) -> Response:
-    record_of(request).outcome = error.code
+    record_of(request.environ).outcome = error.code
     response = Reply(render_error(error), status=error.status, mimetype="application/json")
     if error.retry_after is not None:
         response.headers["retry-after"] = error.retry_after
@@ -113,10 +113,10 @@ def _http_error(error: HTTPException) -> Response:
 
 def _client_gone(_error: ClientGone) -> Response:
     # Nobody reads this, unless he only half closed. 499 is nginx's word for it; the access log shows it.
-    record_of(request).outcome = "client_gone"
+    record_of(request.environ).outcome = "client_gone"
     return Reply(status=499, mimetype="application/json")
 
 
 def _bug(error: Exception) -> Response:
-    _log.error("request %s: a bug", record_of(request).id, exc_info=error)
+    _log.error("request %s: a bug", record_of(request.environ).id, exc_info=error)
     return _error_response(InternalError())

@@ -28,6 +28,7 @@ from gpt_oss_proxy.gateway.sharing import Identity
 from gpt_oss_proxy.settings import EFFORTS, REASONING_FIELDS, ReasoningFields, Settings
 from gpt_oss_proxy.sse import Last
 
+Environ = dict[str, Any]
 T = TypeVar("T", bound=str)
 # nginx buffers an answer unless told not to.
 _STREAM_HEADERS = ("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")
@@ -45,35 +46,35 @@ def blueprint(apis: Mapping[str, ClientApi], dispatcher: Dispatcher, settings: S
 
 
 def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callable[[], Any]:
-    def view(asked: Request) -> Chat:
+    def view(environ: Environ) -> Chat:
         place = dispatcher.places.take()  # before the body: what waits for its end costs memory, too
         try:
-            response = answer_request(asked)
+            response = answer_request(environ)
         except BaseException:  # killed, too: it is raised again
             place.leave()
             raise
         response.call_on_close(place.leave)
         return response
 
-    def answer_request(asked: Request) -> Chat:
+    def answer_request(environ: Environ) -> Chat:
         body = read_body(
-            asked,
+            environ,
             max_bytes=settings.max_body_bytes,
             silence_seconds=settings.request_timeout_seconds,
             total_seconds=settings.total_timeout_seconds,
         )
         chat_request = _with_headers(
-            asked, api.parse(body, default_model=settings.default_model), settings.reasoning_fields
+            environ, api.parse(body, default_model=settings.default_model), settings.reasoning_fields
         )
-        record = record_of(asked)
+        record = record_of(environ)
         record.model, record.stream = chat_request.model[:200], chat_request.stream
         try:
             answer = dispatcher.dispatch(
                 chat_request,
                 record,
-                asked.environ.get("gunicorn.socket"),
-                patience=_patience(asked),
-                identity=_identity(asked, api.PATH, body),
+                environ.get("gunicorn.socket"),
+                patience=_patience(environ),
+                identity=_identity(environ, api.PATH, body),
             )
         except InvalidRequest as error:
             _blame_what_the_client_sent(error, chat_request)
@@ -84,7 +85,7 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         if not chat_request.stream:
             record.heard()  # the first list is there
             return _whole(api, answer, stamp, chat_request)
-        plain = _wants_text(asked)
+        plain = _wants_text(environ)
         renderer: StreamRenderer = TextRenderer(chat_request) if plain else api.stream(stamp, chat_request)
         pieces = _Stream(renderer, answer, record, keepalive_seconds=settings.keepalive_seconds, abort=plain)
         kind = "text/plain; charset=utf-8" if plain else "text/event-stream; charset=utf-8"
@@ -185,12 +186,12 @@ def _broken_off(reason: str) -> BrokenPipeError:
     return BrokenPipeError(errno.EPIPE, f"{reason}, so its transfer is broken off")
 
 
-def _with_headers(asked: Request, chat_request: ChatRequest, fields: ReasoningFields) -> ChatRequest:
+def _with_headers(environ: Environ, chat_request: ChatRequest, fields: ReasoningFields) -> ChatRequest:
     """The body's reasoning_effort goes before the header's, the header's reasoning format before the operator's."""
     effort, wanted = chat_request.reasoning_effort, fields
-    if not effort and (given := asked.environ.get("HTTP_X_REASONING_EFFORT")):
+    if not effort and (given := environ.get("HTTP_X_REASONING_EFFORT")):
         effort = _header_one_of(given, "x-reasoning-effort", EFFORTS)
-    if given := asked.environ.get("HTTP_X_REASONING_FORMAT"):
+    if given := environ.get("HTTP_X_REASONING_FORMAT"):
         wanted = _header_one_of(given, "x-reasoning-format", REASONING_FIELDS)
     if effort == chat_request.reasoning_effort and wanted == chat_request.reasoning_format:
         return chat_request
@@ -212,26 +213,26 @@ def _blame_what_the_client_sent(error: InvalidRequest, chat_request: ChatRequest
         error.param = _TOOL.sub(lambda found: f"{_OLDER_NAMES[found[1]]}{found[2]}", error.param)
 
 
-def _wants_text(asked: Request) -> bool:
-    if "text/plain" not in asked.environ.get("HTTP_ACCEPT", "").lower():
+def _wants_text(environ: Environ) -> bool:
+    if "text/plain" not in environ.get("HTTP_ACCEPT", "").lower():
         return False
-    accepted = {kind.partition(";")[0].lower() for kind, quality in asked.accept_mimetypes if quality}
+    accepts = Request(environ, populate_request=False).accept_mimetypes
+    accepted = {kind.partition(";")[0].lower() for kind, quality in accepts if quality}
     # axios and Angular ask for "application/json, text/plain, */*", whatever they want.
     return "text/plain" in accepted and accepted.isdisjoint({"text/event-stream", "application/json"})
 
 
-def _patience(asked: Request) -> float | None:
+def _patience(environ: Environ) -> float | None:
     """Return the seconds after which the client's SDK gives up, None if it has not said."""
     for name in ("HTTP_X_STAINLESS_READ_TIMEOUT", "HTTP_X_STAINLESS_TIMEOUT"):
-        text = asked.environ.get(name)
+        text = environ.get(name)
         if text and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) and float(text) > 0:
             return float(text)
     return None
 
 
-def _identity(asked: Request, path: str, body: bytes) -> Identity | None:
+def _identity(environ: Environ, path: str, body: bytes) -> Identity | None:
     """Return what makes this request the same as another, None if it does not say that it may come again."""
-    environ = asked.environ
     key, retries = environ.get("HTTP_IDEMPOTENCY_KEY"), environ.get("HTTP_X_STAINLESS_RETRY_COUNT")
     if key is None and retries is None:
         return None

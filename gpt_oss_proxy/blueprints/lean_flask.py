@@ -16,17 +16,17 @@ from werkzeug.routing import Map, MapAdapter
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-BareView = Callable[[Request], "WSGIApplication"]
+BareView = Callable[["WSGIEnvironment"], "WSGIApplication"]
 
 
 def without_context(bare: BareView) -> Callable[[], "WSGIApplication"]:
-    """Return a view for Flask that hands its request to `bare`, which needs neither `g` nor Flask's other proxies.
+    """Return a view for Flask that hands the request's WSGI environment to `bare`, which needs nothing else of Flask.
 
     Where no hook is registered it is called directly, once its path is known. Error handlers have a context either way.
     """
 
     def view() -> "WSGIApplication":
-        return bare(request._get_current_object())  # type: ignore[attr-defined] # of the proxy
+        return bare(request.environ)
 
     view.bare = bare  # type: ignore[attr-defined] # read by LeanFlask alone
     return view
@@ -78,8 +78,7 @@ class LeanFlask(Flask):
         if bare is None or self.before_request_funcs or self.after_request_funcs or self.teardown_request_funcs:
             return super().wsgi_app(environ, start_response)
         try:
-            # Not to be found in its own environment: a circle would wait for the garbage collector.
-            response: WSGIApplication = bare(self.request_class(environ, populate_request=False))
+            response: WSGIApplication = bare(environ)
         except Exception as error:  # noqa: BLE001 - the error handlers have one for each
             with self.request_context(environ):
                 response = self.make_response(self.handle_user_exception(error))

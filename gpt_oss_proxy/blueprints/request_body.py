@@ -15,24 +15,24 @@ _A_MOMENT = 0.001  # seconds; a limit of none or less would be no limit
 _PIECE_BYTES = 64 * 1024
 
 
-def read_body(request: Request, *, max_bytes: int, silence_seconds: float, total_seconds: float) -> bytes:
+def read_body(environ: dict[str, Any], *, max_bytes: int, silence_seconds: float, total_seconds: float) -> bytes:
     """Return the whole body. Raises BodyTooLarge, or InvalidRequest if it is broken, slow, or a foreign page's."""
-    _refuse_foreign_forms(request)
-    if request.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+    _refuse_foreign_forms(environ)
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise InvalidRequest("Send the body uncompressed, without Content-Encoding.", code="unsupported_encoding")
-    length = _length(request.environ)
+    length = _length(environ)
     if length is not None and length > max_bytes:
         raise _too_large(max_bytes)
-    body = _read(request, length, max_bytes, silence_seconds, time.monotonic() + total_seconds)
+    body = _read(environ, length, max_bytes, silence_seconds, time.monotonic() + total_seconds)
     if length is not None and len(body) < length:
         raise InvalidRequest("The body ended before its Content-Length.", code="incomplete_body")
     return body
 
 
-def _read(request: Request, left: int | None, max_bytes: int, silence_seconds: float, due: float) -> bytes:
+def _read(environ: dict[str, Any], left: int | None, max_bytes: int, silence_seconds: float, due: float) -> bytes:
     # Not Flask's stream: it cuts a chunked body at its limit without a word.
-    stream = request.environ["wsgi.input"]
-    if left is None and not request.environ.get("wsgi.input_terminated"):
+    stream = environ["wsgi.input"]
+    if left is None and not environ.get("wsgi.input_terminated"):
         return b""
     if left is not None and isinstance(stream, io.BytesIO):  # it has come with its head
         return stream.read(left)
@@ -78,9 +78,9 @@ def _too_large(max_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request's body is larger than {max_bytes} bytes. Send less, or smaller images.")
 
 
-def _refuse_foreign_forms(request: Request) -> None:
+def _refuse_foreign_forms(environ: dict[str, Any]) -> None:
     # A foreign web page can post a form or text without asking first (CORS preflight), but not application/json.
-    if "HTTP_ORIGIN" in request.environ and request.mimetype != "application/json":
+    if "HTTP_ORIGIN" in environ and Request(environ, populate_request=False).mimetype != "application/json":
         raise InvalidRequest(
             "A request from a web page must have the Content-Type application/json.", code="unsupported_content_type"
         )

@@ -1,7 +1,7 @@
 """How many requests may run at the same time: whoever finds no place is told so at once."""
 
 from gpt_oss_proxy.errors import Overloaded
-from gpt_oss_proxy.gateway.board import Board
+from gpt_oss_proxy.gateway.board import Board, Counter
 
 
 class Places:
@@ -21,21 +21,17 @@ class Places:
         if self._taken.total >= self._number:
             raise Overloaded
         self._taken.add(1)
-        return Place(self)
-
-    def give_back(self) -> None:
-        """Count one less; for Place."""
-        self._taken.add(-1)
+        return Place(self._taken)
 
 
 class Place:
     """A place that was taken. It may be left more than once."""
 
-    def __init__(self, places: Places) -> None:
-        self._places: Places | None = places
+    def __init__(self, taken: Counter) -> None:
+        self._taken: Counter | None = taken
 
     def leave(self) -> None:
         """Give it back."""
-        if self._places:
-            self._places.give_back()
-            self._places = None
+        if self._taken:
+            self._taken.add(-1)
+            self._taken = None

@@ -62,10 +62,8 @@ class Run:
     def _end(self, error: GatewayError | None) -> None:
         self._ended, self._greenlet = True, None
         over = self._over
-        del (
-            self._over,
-            self._function,
-        )  # whoever runs it has it, too: together they would wait for the garbage collector
+        # Whose they are has us, too: together they would wait for the garbage collector.
+        del self._over, self._function
         over(error)
 
     def do(self) -> None:

@@ -23,6 +23,7 @@ from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_
 from gpt_oss_proxy.upstreams.values import whole
 
 _REFERENCE = re.compile(r"[A-Za-z0-9_=-]{1,128}")  # no URL, host name or address: it goes into a header and the log
+_LOST = "\ufffd"  # what can be said of half a character
 _LESSONS = 8  # records in a row that are looked at for what the next ones are like
 _LONGEST_ANSWER = 32 * 1024 * 1024  # characters of an answer and its reasoning; no model comes near
 
@@ -38,8 +39,7 @@ class Model(msgspec.Struct, frozen=True):
 class _Mender:
     """Joins characters that were cut between their UTF-16 surrogates; UTF-8 cannot hold the halves."""
 
-    def __init__(self) -> None:
-        self.held = ""
+    held = ""
 
     def mend(self, text: str) -> str:
         """Return the text that can be said now."""
@@ -49,10 +49,6 @@ class _Mender:
             self.held = text[-1]
             text = text[:-1]
         return whole(text)
-
-    def close(self) -> str:
-        """Return what can be said of a half that stayed alone."""
-        return "\ufffd" if self.held else ""
 
 
 class Decoder(abc.ABC):
@@ -256,10 +252,10 @@ class Decoder(abc.ABC):
             raise UpstreamTooLarge
 
     def _flush(self) -> None:
-        if thought := self._reasoning.close():
-            self.emit(ReasoningDelta(thought))
-        if text := self._text.close():
-            self.emit(TextDelta(text))
+        if self._reasoning.held:
+            self.emit(ReasoningDelta(_LOST))
+        if self._text.held:
+            self.emit(TextDelta(_LOST))
 
     def _take(self) -> list[Event]:
         if self._run:
