@@ -81,6 +81,25 @@ class Scripted(Upstream):
             self.ended += 1
 
 
+class Other:
+    """Somebody else who wants to run, while the block lasts. `turns` is how often it could."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    def __enter__(self) -> "Other":
+        self._greenlet = gevent.spawn(self._run)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._greenlet.kill()
+
+    def _run(self) -> None:
+        while True:
+            self.turns += 1
+            gevent.sleep(0)
+
+
 def guard(upstream: Upstream, *, failures: int = 0, places: int = 1000) -> Guard:
     """Return the upstream behind a door that stays open, unless told otherwise."""
     board = Board()

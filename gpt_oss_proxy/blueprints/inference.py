@@ -135,7 +135,7 @@ class _Stream:
         except GeneratorExit:  # a write failed before the watch had noticed
             self._record.outcome = "client_gone"
             raise
-        except Exception as error:
+        except Exception as error:  # whatever it is, the stream must not end as if it were whole
             yield self._ending(error)
             if self._abort:
                 raise _broken_off("the answer failed") from error
@@ -147,7 +147,7 @@ class _Stream:
         except OSError:
             self._record.outcome = "client_gone"
             raise
-        except Exception as error:
+        except Exception as error:  # whatever it is, the stream must not end as if it were whole
             write(self._ending(error))
             if self._abort:
                 raise _broken_off("the answer failed") from error

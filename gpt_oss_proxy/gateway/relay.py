@@ -172,7 +172,7 @@ class Relay:
             self._deliver()
         except GatewayError:
             raise
-        except Exception as error:
+        except Exception as error:  # of `tell`, any; all others are bugs
             if not self._telling:
                 raise
             self._ended = _End(error)  # of `tell`: it is raised where it was given, and goes before all other reasons

@@ -31,7 +31,7 @@ from gpt_oss_proxy.gateway.peers import Peers
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
-from tests.doubles import Characters, Scripted, Step, guard, record
+from tests.doubles import Characters, Other, Scripted, Step, guard, record
 
 LONG = 20.0
 A: list[Event] = [TextDelta("a")]
@@ -500,17 +500,8 @@ def test_a_call_whose_client_reads_nothing_ends_with_the_total_time() -> None:
 
 
 def test_a_long_text_is_counted_in_pieces_between_which_others_run() -> None:
-    ticks = 0
-
-    def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            gevent.sleep(0)
-
-    other = gevent.spawn(tick)
     long = ChatRequest("model-1", (Message("user", (Text("x" * 1_000_000),)),))
-    *_, last = dispatch(dispatcher(Scripted(A, END)), long, None)
-    other.kill()
+    with Other() as other:
+        *_, last = dispatch(dispatcher(Scripted(A, END)), long, None)
     assert last[0] == Usage(1_000_000 + 4 + 3, 1)
-    assert ticks >= 7
+    assert other.turns >= 7

@@ -14,7 +14,7 @@ from gpt_oss_proxy.chat.events import Event, Finish, Started, TextDelta
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, RateLimited, TotalTimeout, UpstreamIncomplete
 from gpt_oss_proxy.gateway.relay import ClientGone, Relay, TimeLimits
-from tests.doubles import Scripted, Step
+from tests.doubles import Other, Scripted, Step
 
 LONG = 20.0
 A: list[Event] = [TextDelta("a")]
@@ -195,18 +195,9 @@ def test_lists_that_tell_nothing_take_no_room() -> None:
 
 
 def test_an_upstream_that_sends_without_a_pause_lets_others_run() -> None:
-    ticks = 0
-
-    def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            gevent.sleep(0)
-
-    other = gevent.spawn(tick)
-    told(*[A] * 500, END)
-    other.kill()
-    assert ticks >= 5
+    with Other() as other:
+        told(*[A] * 500, END)
+    assert other.turns >= 5
 
 
 def test_a_relay_that_is_closed_at_once_asks_nobody() -> None:

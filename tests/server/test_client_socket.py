@@ -10,6 +10,7 @@ import gevent.socket
 import pytest
 
 from gpt_oss_proxy.server.client_socket import ClientSocket
+from tests.doubles import Other
 
 Pair = tuple[ClientSocket, gevent.socket.socket]
 
@@ -50,22 +51,13 @@ def test_what_is_sent_comes_back_to_its_end(pair: Pair) -> None:
 
 def test_a_client_that_floods_lets_others_run(pair: Pair) -> None:
     ours, clients = pair
-    ticks = 0
-
-    def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            gevent.sleep(0)
-
-    other = gevent.spawn(tick)
-    clients.sendall(b"x" * 100_000)
-    ticks = 0
-    for _ in range(100):
-        assert ours.recv(1000) == b"x" * 1000
-        time.sleep(0.00002)  # what it costs to look at it
-    other.kill()
-    assert ticks > 10
+    with Other() as other:
+        clients.sendall(b"x" * 100_000)
+        other.turns = 0
+        for _ in range(100):
+            assert ours.recv(1000) == b"x" * 1000
+            time.sleep(0.00002)  # what it costs to look at it
+    assert other.turns > 10
 
 
 def test_a_reader_that_was_killed_leaves_nothing_behind(pair: Pair) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gpt_oss_proxy.server.answer import Answer
 from gpt_oss_proxy.server.connection import BrokenAnswer, is_read
 from gpt_oss_proxy.sse import Last
+from tests.doubles import Other
 from tests.server.served import PEER, SERVER, Ended, Waits, bodies, talk, tell
 
 
@@ -430,22 +431,13 @@ def test_a_connection_is_one_that_waits_only_between_two_requests() -> None:
 
 
 def test_requests_that_are_there_already_let_others_run() -> None:
-    ticks = 0
-
-    def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            gevent.sleep(0)
-
     at: list[int] = []
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        at.append(ticks)
+        at.append(other.turns)
         return ignore(environ, start_response)
 
-    other = gevent.spawn(tick)
-    talk(application, get("/a") * 50)
-    other.kill()
+    with Other() as other:
+        talk(application, get("/a") * 50)
     assert len(at) == 50
     assert len(set(at)) > 40
