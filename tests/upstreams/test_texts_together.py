@@ -26,7 +26,21 @@ VALUES: list[Any] = [None, "", "Hi", "text_delta", "\ud83d", "\ude00", "é", 7, 
 KIND = "assistant_message.content_part.text_delta"
 
 
-def chatkit(choose: Callable[[str, list[Any]], Any]) -> Any:
+Choose = Callable[[str, list[Any]], Any]
+
+
+def chooser(data: st.DataObject, usual: int) -> Choose:
+    """Return what chooses the first of some values, which is the usual one, so many times of ten."""
+
+    def choose(label: str, values: list[Any]) -> Any:
+        if data.draw(st.integers(0, 9)) < usual:
+            return values[0]
+        return data.draw(st.sampled_from(values), label=label)
+
+    return choose
+
+
+def chatkit(choose: Choose) -> Any:
     """Return an event of a turn, mostly a text delta."""
     kind = choose("type", ["thread.item.updated", "thread.item_updated", "error", "notice", "thread.item.done"])
     update = {
@@ -38,13 +52,13 @@ def chatkit(choose: Callable[[str, list[Any]], Any]) -> Any:
     return {"type": kind, "item": item, choose("id", ["item_id", "itemId"]): item["id"], "update": update}
 
 
-def ui_stream(choose: Callable[[str, list[Any]], Any]) -> Any:
+def ui_stream(choose: Choose) -> Any:
     """Return a part of a message, mostly a text delta."""
     kinds = ["text-delta", "start-step", "reset-step", "finish", "reasoning-delta", "error"]
     return {"type": choose("type", kinds), "delta": choose("delta", ["Hi", *VALUES]), "errorText": '"text-delta"'}
 
 
-def openai(choose: Callable[[str, list[Any]], Any]) -> Any:
+def openai(choose: Choose) -> Any:
     """Return a chunk, mostly of text."""
     delta = {"content": choose("content", ["Hi", *VALUES])}
     if name := choose("more", ["", "", "refusal", "reasoning", "reasoning_content", "tool_calls", "role"]):
@@ -60,7 +74,7 @@ def openai(choose: Callable[[str, list[Any]], Any]) -> Any:
     return chunk
 
 
-def data_stream(choose: Callable[[str, list[Any]], Any]) -> bytes:
+def data_stream(choose: Choose) -> bytes:
     """Return a line, mostly of text."""
     code = choose("code", ["0", "0", "g", "d", "e", "f", "3", "2", "0 ", ""])
     value = choose("text", ["Hi", *VALUES, {"finishReason": "stop"}, {"finishReason": "stop", "isContinued": True}])
@@ -78,15 +92,11 @@ def data_stream(choose: Callable[[str, list[Any]], Any]) -> bytes:
 )
 @given(data=st.data())
 def test_the_short_way_says_what_the_long_way_says(
-    make: Callable[[], Decoder], say: Callable[[Callable[[str, list[Any]], Any]], Any], data: st.DataObject
+    make: Callable[[], Decoder], say: Callable[[Choose], Any], data: st.DataObject
 ):
     usual = data.draw(st.integers(0, 9), label="of ten choices, how many are the usual one")
 
-    def choose(label: str, values: list[Any]) -> Any:
-        if data.draw(st.integers(0, 9)) < usual:
-            return values[0]
-        return data.draw(st.sampled_from(values), label=label)
-
+    choose = chooser(data, usual)
     records = [json.dumps(say(choose)).encode() for _ in range(data.draw(st.integers(1, 8)))]
     body = sse_bytes(*(b"data: %b\n\n" % record for record in records), b"data: [DONE]\n\n")
     for size in (1_000_000, 100, None):
@@ -132,15 +142,11 @@ def reads_of(decoder: Decoder, reads: list[bytes], *, fast: bool) -> list[Read]:
 )
 @given(data=st.data())
 def test_a_text_that_comes_alone_says_what_it_says_the_long_way(
-    make: Callable[[], Decoder], say: Callable[[Callable[[str, list[Any]], Any]], Any], data: st.DataObject
+    make: Callable[[], Decoder], say: Callable[[Choose], Any], data: st.DataObject
 ):
     usual = data.draw(st.integers(5, 10), label="of ten choices, how many are the usual one")
 
-    def choose(label: str, values: list[Any]) -> Any:
-        if data.draw(st.integers(0, 9)) < usual:
-            return values[0]
-        return data.draw(st.sampled_from(values), label=label)
-
+    choose = chooser(data, usual)
     said = [say(choose) for _ in range(data.draw(st.integers(1, 8)))]
     # JavaScript writes half a character as an escape.
     reads = [event if isinstance(event, bytes) else b"data: %b\n\n" % json.dumps(event).encode() for event in said]

@@ -62,9 +62,7 @@ class ChatKitDecoder(Decoder):
     def grew(self, text: str) -> None:
         """Add to the part that grows."""
         if self._growing:
-            part = self._growing[2]
-            part.pieces.append(text)
-            part.length += len(text)
+            self._growing[2].append(text)
 
     def decode_texts(self, records: list[bytes]) -> int:
         """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
