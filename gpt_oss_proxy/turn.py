@@ -45,10 +45,17 @@ class Turn:
         read, self._read, self._size = self._read, [], 0
         for reader in read:
             if waiter := reader.waiter:
+                taker, came = reader.taker, reader.came
                 try:
-                    waiter.switch()
+                    if taker and came and type(came) is bytes and taker(came):
+                        reader.came = None
+                    else:
+                        waiter.switch()
                 except Exception:  # noqa: BLE001 - a bug, which must not be one of all others
                     self._hub.handle_error(reader, *sys.exc_info())
+                    if reader.taker:  # it may be its own: then what came is for the waiter
+                        reader.taker = None
+                        self.use(reader, 0)
 
     def _write(self) -> None:
         writes, self._writes = self._writes, []
@@ -74,11 +81,13 @@ def turn() -> Turn:
 class Reader:
     """Reads a descriptor that does not block, for one greenlet at a time. `waiter` is who waits, None if nobody does.
 
-    Nothing is read before somebody wants it.
+    Nothing is read before somebody wants it. `came` is what was read and nobody has taken yet. `taker` is offered it in
+    the hub before the waiter is woken, and returns whether it has taken it.
     """
 
     waiter: greenlet.greenlet | None = None
-    _came: bytes | OSError | None = None
+    taker: Callable[[bytes], bool] | None = None
+    came: bytes | OSError | None = None
     _size = 0
     _listens = False
     _unread: Callable[[], None] | None = None
@@ -91,7 +100,7 @@ class Reader:
 
     def read(self, size: int = _READ_BYTES) -> bytes:
         """Return what has come, after letting others run; b'' at the end. Raises OSError."""
-        while (came := self._came) is None:
+        while (came := self.came) is None:
             self._size = size
             self.waiter = greenlet.getcurrent()
             if not self._listens:
@@ -100,7 +109,7 @@ class Reader:
                 self._hub.switch()
             finally:
                 self.waiter = None
-        self._came = None
+        self.came = None
         if type(came) is bytes:
             return came
         try:
@@ -111,7 +120,7 @@ class Reader:
     @property
     def holds(self) -> bool:
         """Whether something was read that nobody has taken yet."""
-        return self._came is not None
+        return self.came is not None
 
     def start(self, unread: Callable[[], None]) -> None:
         """Call this, in the hub, whenever there is something that nobody reads, until `stop` is called."""
@@ -140,11 +149,11 @@ class Reader:
             else:
                 self._listens = False
                 self._readable.stop()
-        elif self._came is None:
+        elif self.came is None:
             try:
-                self._came = os.read(self._descriptor, self._size)
+                self.came = os.read(self._descriptor, self._size)
             except BlockingIOError:  # a false alarm
                 return
             except OSError as error:
-                self._came = error
-            self._turn.use(self, len(self._came) if type(self._came) is bytes else 0)
+                self.came = error
+            self._turn.use(self, len(self.came) if type(self.came) is bytes else 0)

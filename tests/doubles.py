@@ -1,7 +1,7 @@
 """Stand-ins that tests share: an upstream that follows a script, and a gateway in front of it."""
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -9,7 +9,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from gpt_oss_proxy.app import Gateway, create_app
-from gpt_oss_proxy.chat.events import Event
+from gpt_oss_proxy.chat.collect import Collector, Completion
+from gpt_oss_proxy.chat.events import Event, TextDelta
+from gpt_oss_proxy.chat.lists import Shortcut
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.board import Board
@@ -36,7 +38,10 @@ class Characters:
 
 
 class Scripted(Upstream):
-    """Plays its script for every request: a list of events is delivered, a number is slept, an exception raised."""
+    """Plays its script for every request: a list of events is delivered, a number is slept, an exception raised.
+
+    `shortened` are the texts that took the shortcut.
+    """
 
     name = "scripted"
 
@@ -52,6 +57,7 @@ class Scripted(Upstream):
         self.honours = honours
         self.asked: list[ChatRequest] = []
         self.delivered = 0
+        self.shortened: list[str] = []
         self.ended = 0
 
     def models(self) -> tuple[Model, ...]:
@@ -65,13 +71,15 @@ class Scripted(Upstream):
     def decoder(self, headers: Mapping[str, str], request: ChatRequest) -> Decoder:
         raise AssertionError("a script decodes nothing")
 
-    def stream(self, request: ChatRequest) -> Generator[list[Event], None, None]:
+    def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> Generator[list[Event], None, None]:
         self.asked.append(request)
         try:
             for step in self.script:
                 match step:
                     case BaseException():
                         raise step
+                    case [TextDelta(text)] if shortcut and shortcut(text):
+                        self.shortened.append(text)
                     case list():
                         self.delivered += 1
                         yield step
@@ -79,6 +87,14 @@ class Scripted(Upstream):
                         gevent.sleep(step)
         finally:
             self.ended += 1
+
+
+def collect(lists: Iterable[list[Event]]) -> Completion:
+    """Return the whole answer that the lists tell."""
+    collector = Collector()
+    for events in lists:
+        collector.add(events)
+    return collector.completion()
 
 
 class Other:

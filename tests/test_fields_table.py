@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gpt_oss_proxy.apis.chat_completions.parse import REQUEST, parse
-from gpt_oss_proxy.chat.emulate import EMULATED
+from gpt_oss_proxy.chat.prepare import EMULATED
 from gpt_oss_proxy.errors import InvalidRequest
 from gpt_oss_proxy.gateway.dispatch import without_effect
 from gpt_oss_proxy.upstreams.ai_sdk import AiSdk

@@ -8,7 +8,9 @@ import pytest
 
 from gpt_oss_proxy.apis.base import Stamp
 from gpt_oss_proxy.apis.chat_completions import parse, stream
-from gpt_oss_proxy.chat.emulate import emulate, prepare
+from gpt_oss_proxy.chat.emulate import emulate
+from gpt_oss_proxy.chat.lists import Shortcut
+from gpt_oss_proxy.chat.prepare import prepare
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
 from gpt_oss_proxy.upstreams.chatkit.request import build_body
@@ -37,7 +39,7 @@ def an_answer(events: int, *, at_once: bool, **fields: object) -> None:
     data = [sse_bytes(EVENT)] * events
     reads = [b"".join(data)] if at_once else data
 
-    def ask(_request: ChatRequest):
+    def ask(_request: ChatRequest, _shortcut: Shortcut | None):
         for read in reads:
             yield decoder.feed(read)
 

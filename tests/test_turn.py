@@ -239,3 +239,83 @@ def test_a_bug_of_one_is_none_of_all_others(
     said = capsys.readouterr().err
     assert "a bug of a greenlet" in said
     assert "a bug of a write" in said
+
+
+def read_all(reader: Reader, into: list[bytes]) -> None:
+    while data := reader.read():
+        into.append(data)
+
+
+def test_a_taker_comes_before_who_waits_and_what_it_leaves_is_for_that_one(
+    pairs: list[Pair], readers: list[Reader]
+) -> None:
+    taken: list[bytes] = []
+    left: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        if data != b"b":
+            taken.append(data)
+        return data != b"b"
+
+    readers[0].taker = take
+    reading = gevent.spawn(read_all, readers[0], left)
+    for word in (b"a", b"b", b"c"):
+        gevent.sleep(0.01)
+        pairs[0][1].sendall(word)
+    gevent.sleep(0.01)
+    readers[0].taker = None
+    pairs[0][1].sendall(b"d")
+    gevent.sleep(0.01)
+    pairs[0][1].close()
+    reading.get()
+    assert (taken, left) == ([b"a", b"c"], [b"b", b"d"])
+
+
+def test_a_taker_is_offered_neither_an_end_nor_an_error_nor_what_nobody_waits_for(
+    pairs: list[Pair], readers: list[Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        offered.append(data)
+        return True
+
+    readers[0].taker = readers[1].taker = readers[2].taker = take
+    waiting = gevent.spawn(readers[0].read)
+    gevent.sleep(0.01)
+    pairs[0][1].close()
+    assert waiting.get() == b""
+
+    waiting = gevent.spawn(readers[1].read)
+    gevent.sleep(0.01)
+    pairs[1][1].sendall(b"a")
+    gevent.get_hub().loop.run_callback(readers[1]._come)  # it is read in this turn, but before the kill
+    waiting.kill(block=False)
+    gevent.sleep(0.01)
+    assert readers[1].read() == b"a"
+
+    def fail(_descriptor: int, _size: int) -> bytes:
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    monkeypatch.setattr(module.os, "read", fail)
+    pairs[2][1].sendall(b"x")
+    with pytest.raises(ConnectionResetError):
+        readers[2].read()
+    assert offered == []
+
+
+def test_a_bug_of_a_taker_is_told_and_what_came_is_for_who_waits(
+    pairs: list[Pair], readers: list[Reader], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_data: bytes) -> bool:
+        raise ValueError("a bug of a taker")
+
+    readers[0].taker = fail
+    waiting = [gevent.spawn(reader.read) for reader in readers]
+    gevent.sleep(0.01)
+    for _, theirs in pairs:
+        theirs.sendall(b"a")
+    gevent.joinall(waiting)
+    assert [reading.value for reading in waiting] == [b"a"] * 3
+    assert readers[0].taker is None
+    assert "a bug of a taker" in capsys.readouterr().err

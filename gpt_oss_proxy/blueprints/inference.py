@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ from gpt_oss_proxy.blueprints.every_answer import record_of
 from gpt_oss_proxy.blueprints.lean_flask import without_context
 from gpt_oss_proxy.blueprints.reply import Chat
 from gpt_oss_proxy.blueprints.request_body import read_body
-from gpt_oss_proxy.chat.collect import collect
+from gpt_oss_proxy.chat.collect import Collector
 from gpt_oss_proxy.chat.events import Event, Finish
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
@@ -97,11 +98,12 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
 
 
 def _whole(api: ClientApi, answer: Answer, stamp: Stamp, chat_request: ChatRequest) -> Chat:
+    collector = Collector()
     try:
-        completion = collect(answer)
+        answer.push(collector.add)
     finally:
         answer.close()
-    body = api.render(completion, stamp, chat_request)
+    body = api.render(collector.completion(), stamp, chat_request)
     response = Chat((body,), "application/json", ("Content-Length", str(len(body))))
     return _with_reference(response, answer)
 
@@ -130,8 +132,10 @@ class _Stream:
 
     def _iterate(self) -> Generator[bytes, None, None]:
         try:
+            pieces: list[bytes] = []
             for events in self._answer:
-                yield self._piece(events)
+                self._tell(pieces.append, events)
+                yield pieces.pop()
         except GeneratorExit:  # a write failed before the watch had noticed
             self._record.outcome = "client_gone"
             raise
@@ -143,7 +147,7 @@ class _Stream:
     def push(self, write: Callable[[bytes], None]) -> None:
         """Write the same pieces. Raises BrokenPipeError, too, and what `write` raises."""
         try:
-            self._answer.push(lambda events: write(self._piece(events)))
+            self._answer.push(partial(self._tell, write))
         except OSError:
             self._record.outcome = "client_gone"
             raise
@@ -156,7 +160,7 @@ class _Stream:
         """End it."""
         self._pieces.close()
 
-    def _piece(self, events: list[Event]) -> bytes:
+    def _tell(self, write: Callable[[bytes], None], events: list[Event]) -> None:
         if self._record.first is None and events:
             self._record.heard()
         piece = self._render(events)
@@ -166,7 +170,7 @@ class _Stream:
             piece = self._render([])  # the model thinks aloud, but its client is not shown that
             self._told = time.monotonic()
         # b'' goes out, too: the first piece sends the head.
-        return Last(piece) if events and type(events[-1]) is Finish else piece
+        write(Last(piece) if events and type(events[-1]) is Finish else piece)
 
     def _ending(self, error: Exception) -> bytes:
         """Return the last piece of a stream that failed. Raises BrokenPipeError if nobody is there to read it."""

@@ -1,7 +1,5 @@
 """Events → one Completion, for a client that did not ask for a stream."""
 
-from collections.abc import Iterable
-
 import msgspec
 
 from gpt_oss_proxy.chat.events import (
@@ -34,26 +32,33 @@ class Completion(msgspec.Struct, frozen=True):
     usage: Usage
 
 
-def collect(lists: Iterable[list[Event]]) -> Completion:
-    """Return the answer that the lists of events tell. The iterator's own errors pass through."""
-    parts: dict[int, _Parts] = {}
-    usage = Usage(0, 0)
-    finish = Finish("stop")
-    for events in lists:
+class Collector:
+    """Puts an answer together from its lists of events."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, _Parts] = {}
+        self._usage = Usage(0, 0)
+        self._finish = Finish("stop")
+
+    def add(self, events: list[Event]) -> None:
+        """Take the next list."""
         index = 0
         for event in events:
             match event:
                 case Choice():
                     index = event.index
                 case Usage():
-                    usage = event
+                    self._usage = event
                 case Finish():
-                    finish = event
+                    self._finish = event
                 case _:
-                    parts.setdefault(index, _Parts()).add(event)
-    reasons = (finish.reason, *finish.others)
-    choices = (parts.get(index, _Parts()).choice(reason) for index, reason in enumerate(reasons))
-    return Completion(tuple(choices), usage)
+                    self._parts.setdefault(index, _Parts()).add(event)
+
+    def completion(self) -> Completion:
+        """Return what the lists have told."""
+        reasons = (self._finish.reason, *self._finish.others)
+        choices = (self._parts.get(index, _Parts()).choice(reason) for index, reason in enumerate(reasons))
+        return Completion(tuple(choices), self._usage)
 
 
 class _Parts:

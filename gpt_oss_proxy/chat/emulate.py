@@ -1,135 +1,44 @@
 """What an upstream that takes text and gives text cannot do, done for it on the neutral events.
 
-`prepare` says how: which instructions the model gets, and through which filters its answer goes. `emulate` asks,
-filters, and, if the answer has a fault that can be mended, shows it to the model and asks once more.
+`prepare` has said how. Here it is asked, its answer filtered, and, if that has a fault that can be mended, shown to the
+model, which is asked once more.
 """
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import msgspec
 
-from gpt_oss_proxy.chat import json_answer, tools
 from gpt_oss_proxy.chat.events import Event, Finish, Lists, Started, TextDelta, TextReplaced, ToolCallDelta, Usage
-from gpt_oss_proxy.chat.filter import Fault, Filter
-from gpt_oss_proxy.chat.fold import marker_number
-from gpt_oss_proxy.chat.harmony import Harmony
-from gpt_oss_proxy.chat.json_answer import JsonAnswer, ResponseFormat
-from gpt_oss_proxy.chat.length import Length
-from gpt_oss_proxy.chat.lists import ClosableLists, Opened
+from gpt_oss_proxy.chat.filter import Fault
+from gpt_oss_proxy.chat.lists import ClosableLists, Opened, Shortcut
+from gpt_oss_proxy.chat.prepare import Emulation
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
-from gpt_oss_proxy.chat.stop import Stop
 from gpt_oss_proxy.chat.tokens import Vocabulary
 from gpt_oss_proxy.chat.tool_calls import Calls
-from gpt_oss_proxy.chat.tools import Frames, Tools
-from gpt_oss_proxy.errors import InvalidRequest
 
-_LONGEST_STOP = 1000  # characters
+Ask = Callable[[ChatRequest, Shortcut | None], ClosableLists]
+
 _LONG_TEXT = 8192  # characters
 _SPECIAL = frozenset({TextReplaced, Usage, Finish})
-# Fields that are done here for an upstream that does not honour them.
-EMULATED = frozenset(
-    {
-        "stop",
-        "max_tokens",
-        "max_completion_tokens",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "response_format",
-    }
-)
-
-
-class Emulation(msgspec.Struct, frozen=True):
-    """What is done for one request at one upstream. `request` is what the upstream is asked."""
-
-    request: ChatRequest
-    stop: tuple[str, ...] = ()
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    tools: Tools | None = None
-    response_format: ResponseFormat | None = None
-    harmony: bool = False
-
-    @property
-    def changes(self) -> bool:
-        """Whether there is anything to do with the answer."""
-        limits = (self.max_tokens, self.max_completion_tokens)
-        return bool(self.harmony or self.tools or self.response_format or self.stop) or limits != (None, None)
-
-    @property
-    def is_held(self) -> bool:
-        """Whether nothing goes out before all is right: a whole answer that might be faulty."""
-        return not self.request.stream and (self.tools is not None or self.response_format is not None)
-
-    def filters(self, vocabulary: Vocabulary, calls: Calls | None) -> list[Filter]:
-        """Return fresh filters, in the order in which an answer goes through them."""
-        filters: list[Filter] = []
-        if self.max_completion_tokens is not None:
-            filters.append(Length(self.max_completion_tokens, vocabulary, with_reasoning=True))
-        if self.max_tokens is not None:
-            filters.append(Length(self.max_tokens, vocabulary, with_reasoning=False))
-        if self.harmony:
-            filters.append(Harmony())
-        if self.tools:
-            filters.append(Frames(self.request.marker))
-        if calls:
-            filters.append(calls)
-        if self.response_format:
-            hold = self.response_format.strict or not self.request.stream
-            filters.append(JsonAnswer(self.response_format, hold=hold, tools=self.tools is not None))
-        if self.stop:
-            filters.append(Stop(self.stop))
-        for step in filters:
-            step.mark = step.watches_for()
-        return filters
-
-    def calls(self, new_id: Callable[[], str], first: Calls | None = None) -> Calls | None:
-        """Return the filter that checks calls; where none are wanted, harmony's may come all the same."""
-        if not self.tools and not self.harmony:
-            return None
-        return Calls(self.tools, form=tools.form(self.request.marker), new_id=new_id, first=first)
-
-
-def prepare(
-    request: ChatRequest, honours: frozenset[str] | None, *, harmony: bool, like: Emulation | None = None
-) -> Emulation:
-    """Return what is to be done for an upstream that honours only these fields (None: all). Raises InvalidRequest.
-
-    `harmony` says that its models may slip into their own format. `like` is what was prepared for another conversation
-    of the same request, so that its schemas are not compiled again.
-    """
-    if honours is None or EMULATED.isdisjoint(request.options):
-        return Emulation(request, harmony=harmony)
-    if like:
-        return msgspec.structs.replace(like, request=_instructed(request, like.tools, like.response_format))
-    options = {name: request.options[name] for name in (EMULATED & request.options.keys()) - honours}
-    wanted_tools = tools.read_tools(options)
-    response_format = json_answer.read_response_format(options)
-    return Emulation(
-        _instructed(request, wanted_tools, response_format),
-        stop=_stop(options),
-        max_tokens=options.get("max_tokens"),
-        max_completion_tokens=options.get("max_completion_tokens"),
-        tools=wanted_tools,
-        response_format=response_format,
-        harmony=harmony,
-    )
 
 
 def emulate(
-    emulation: Emulation, ask: Callable[[ChatRequest], ClosableLists], vocabulary: Vocabulary, new_id: Callable[[], str]
+    emulation: Emulation,
+    ask: Ask,
+    vocabulary: Vocabulary,
+    new_id: Callable[[], str],
+    shortcut: Shortcut | None = None,
 ) -> ClosableLists:
     """Return the lists of an answer that is as it was asked for. They raise as `ask` does, and the error of a fault.
 
-    `new_id` returns ids for tool calls.
+    `new_id` returns ids for tool calls. What takes the shortcut is in none of the lists.
     """
     if not emulation.changes:
-        return ask(emulation.request)
-    return _Emulated(emulation, ask, vocabulary, new_id)
+        return ask(emulation.request, shortcut)
+    return _Emulated(emulation, ask, vocabulary, new_id, None if emulation.is_held else shortcut)
 
 
 class _Emulated(Opened):
@@ -138,12 +47,14 @@ class _Emulated(Opened):
     def __init__(
         self,
         emulation: Emulation,
-        ask: Callable[[ChatRequest], ClosableLists],
+        ask: Ask,
         vocabulary: Vocabulary,
         new_id: Callable[[], str],
+        shortcut: Shortcut | None,
     ) -> None:
         self._emulation = emulation
         self._ask = ask
+        self._shortcut = shortcut
         self._vocabulary = vocabulary
         self._new_id = new_id
         self._running: Lists | None = None
@@ -154,13 +65,14 @@ class _Emulated(Opened):
 
     def end(self) -> None:
         """End the try that runs."""
+        self._shortcut = None
         if self._running:
             self._running.close()
 
     def _tries(self) -> Iterator[Lists]:
         emulation = self._emulation
         first = _Try(emulation, self._vocabulary, emulation.calls(self._new_id))
-        lists = first.run(self._ask(emulation.request))
+        lists = self._asked(first, emulation.request)
         yield self._run(first.held(lists) if emulation.is_held else lists)
         if first.fault is None:
             return
@@ -169,9 +81,12 @@ class _Emulated(Opened):
         # Where nothing has gone out, the second try need not go on where the first had come to.
         gone_out = None if emulation.is_held else first.calls
         second = _Try(emulation, self._vocabulary, emulation.calls(self._new_id, gone_out), before=first)
-        yield self._run(second.run(self._ask(first.correction(first.fault))))
+        yield self._run(self._asked(second, first.correction(first.fault)))
         if second.fault:
             raise second.fault.error
+
+    def _asked(self, attempt: "_Try", request: ChatRequest) -> Lists:
+        return attempt.run(self._ask(request, attempt.shortcut(self._shortcut) if self._shortcut else None))
 
     def _run(self, lists: Lists) -> Lists:
         self._running = lists
@@ -198,18 +113,11 @@ class _Try:
 
     def run(self, lists: ClosableLists) -> Lists:
         """Yield the filtered lists, up to the answer's end or its fault; at a cut the upstream is not heard out."""
-        raw, filters = self._raw, self.filters
         try:
             for events in lists:
                 event = events[0] if len(events) == 1 else None
-                if type(event) is TextDelta and len(event.text) <= _LONG_TEXT and not self._finished:
-                    # As nearly all lists of a long answer are. Without a call for each filter.
-                    for step in filters:
-                        if step.mark is None or (step.mark and step.mark in event.text):
-                            break
-                    else:
-                        raw.append(event.text)
-                        self._said = True
+                if type(event) is TextDelta:  # as nearly all lists of a long answer are
+                    if self._pass(bool, event.text):
                         yield events
                         continue
                 elif self._are_all(events):
@@ -221,6 +129,23 @@ class _Try:
                         return
         finally:
             lists.close()
+
+    def shortcut(self, through: Shortcut) -> Shortcut:
+        """Return ours, for what no filter would change."""
+        return partial(self._pass, through)
+
+    def _pass(self, through: Shortcut, text: str) -> bool:
+        """Return whether this text goes through as it is: no filter would change or remember anything of it."""
+        if self._finished or len(text) > _LONG_TEXT:
+            return False
+        for step in self.filters:  # without a call for each
+            if step.mark is None or (step.mark and step.mark in text):
+                return False
+        if not through(text):
+            return False
+        self._raw.append(text)
+        self._said = True
+        return True
 
     def held(self, lists: Lists) -> Lists:
         """Yield signs of life, and at the end all events at once, unless there is a fault."""
@@ -351,31 +276,3 @@ def add(one: Usage, other: Usage) -> Usage:
         one.reasoning_tokens + other.reasoning_tokens,
         one.cached_tokens + other.cached_tokens,
     )
-
-
-def _stop(options: Mapping[str, Any]) -> tuple[str, ...]:
-    stop = options.get("stop") or ()
-    words = (stop,) if isinstance(stop, str) else tuple(word for word in stop if word)
-    if any(len(word) > _LONGEST_STOP for word in words):
-        told = f"stop: a stop word has {_LONGEST_STOP} characters at most."
-        raise InvalidRequest(told, code="invalid_value", param="stop")
-    return words
-
-
-def _instructed(
-    request: ChatRequest, wanted_tools: Tools | None, response_format: ResponseFormat | None
-) -> ChatRequest:
-    """Return the request with what the model must be told, before all else."""
-    notes: list[str] = []
-    marker = 0
-    if wanted_tools:
-        written = "\n".join(tool.written for tool in wanted_tools.tools.values())
-        written += response_format.written if response_format else ""
-        marker = marker_number((*request.messages, Message("system", (Text(written),))))
-        notes.append(tools.instruct(wanted_tools, marker))
-    if response_format:
-        notes.append(json_answer.instruct(response_format, tools=wanted_tools is not None))
-    if not notes:
-        return request
-    told = Message("system", (Text("\n\n".join(notes)),))
-    return msgspec.structs.replace(request, messages=(told, *request.messages), marker=marker)

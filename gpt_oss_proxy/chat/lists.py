@@ -5,10 +5,15 @@ what lies below them, chained by C code, and no frame of theirs is entered for a
 """
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from gpt_oss_proxy.chat.events import Event
+
+# Another way for a list that would be one TextDelta: its text is told from below, in the hub, and nobody is woken to
+# pass it on. A shortcut tells it at once and returns True, or has done nothing and returns False: then it has to come
+# as a list. It never blocks. Whoever changes lists, or keeps what they say, gives one of its own to what is below.
+Shortcut = Callable[[str], bool]
 
 
 class ClosableLists(Protocol):

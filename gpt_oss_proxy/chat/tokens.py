@@ -7,7 +7,7 @@ from typing import Protocol
 from rs_bpe.bpe import openai
 
 from gpt_oss_proxy.chat.events import Finish, Lists, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta, Usage
-from gpt_oss_proxy.chat.lists import ClosableLists
+from gpt_oss_proxy.chat.lists import ClosableLists, Shortcut
 from gpt_oss_proxy.chat.request import ChatRequest
 
 Count = Callable[[str], int]
@@ -64,34 +64,52 @@ def count_prompt(request: ChatRequest, count: Count) -> int:
     return sum(map(count, texts)) + _TOKENS_PER_MESSAGE * len(request.messages) + _TOKENS_PER_ANSWER
 
 
-def with_usage(lists: ClosableLists, request: ChatRequest, count: Count) -> Lists:
-    """Yield the same lists, with a counted Usage before Finish where the upstream has reported none.
+class UsageCounter:
+    """Counts what an answer says, and tells it where the upstream has not. `request` is what the upstream is asked."""
 
-    `request` is what the upstream was asked.
-    """
-    text: list[str] = []
-    reasoning: list[str] = []
-    reported = False
-    with contextlib.closing(lists):
-        for events in lists:
-            for event in events:
-                kind = type(event)
-                if kind is TextDelta:
-                    text.append(event.text)  # type: ignore[union-attr] # it is one
-                    continue
-                match event:
-                    case ToolCallDelta():
-                        text.append(event.name + event.arguments)
-                    case ReasoningDelta():
-                        reasoning.append(event.text)
-                    case TextReplaced():
-                        text = [event.text]
-                    case Usage():
-                        reported = True
-                    case Finish() if not reported:
-                        thought, answer = count("".join(reasoning)), count("".join(text))
-                        usage = Usage(count_prompt(request, count), thought + answer, reasoning_tokens=thought)
-                        events = [*events[:-1], usage, event]  # it is the last
-                    case _:
-                        pass
-            yield events
+    def __init__(self, request: ChatRequest, count: Count) -> None:
+        self._request = request
+        self._count = count
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+
+    def run(self, lists: ClosableLists) -> Lists:
+        """Yield the same lists, with a counted Usage before Finish if there was none."""
+        text = self._text
+        reported = False
+        with contextlib.closing(lists):
+            for events in lists:
+                for event in events:
+                    kind = type(event)
+                    if kind is TextDelta:
+                        text.append(event.text)  # type: ignore[union-attr] # it is one
+                        continue
+                    match event:
+                        case ToolCallDelta():
+                            text.append(event.name + event.arguments)
+                        case ReasoningDelta():
+                            self._reasoning.append(event.text)
+                        case TextReplaced():
+                            text[:] = [event.text]
+                        case Usage():
+                            reported = True
+                        case Finish() if not reported:
+                            events = [*events[:-1], self._usage(), event]  # it is the last
+                        case _:
+                            pass
+                yield events
+
+    def shortcut(self, through: Shortcut) -> Shortcut:
+        """Return ours, which notes what goes through."""
+
+        def tell(text: str) -> bool:
+            if not through(text):
+                return False
+            self._text.append(text)
+            return True
+
+        return tell
+
+    def _usage(self) -> Usage:
+        thought, answer = self._count("".join(self._reasoning)), self._count("".join(self._text))
+        return Usage(count_prompt(self._request, self._count), thought + answer, reasoning_tokens=thought)

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 import gevent
 import msgspec
 
-from gpt_oss_proxy.chat.emulate import Emulation, emulate
+from gpt_oss_proxy.chat.emulate import emulate
 from gpt_oss_proxy.chat.events import Event
-from gpt_oss_proxy.chat.lists import ClosableLists, Opened
+from gpt_oss_proxy.chat.lists import ClosableLists, Opened, Shortcut
+from gpt_oss_proxy.chat.prepare import Emulation
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.chat.tokens import Vocabulary, with_usage
+from gpt_oss_proxy.chat.tokens import UsageCounter, Vocabulary
 from gpt_oss_proxy.errors import (
     CircuitOpen,
     GatewayError,
@@ -53,8 +54,10 @@ class Task(msgspec.Struct, frozen=True):
 class Call(Opened):
     """A request, and what becomes of it: lists of events. If nobody takes it, they raise the first upstream's error.
 
-    `asked` is the upstream asked last; `pausing` the call is between two tries.
+    `asked` is the upstream asked last; `pausing` the call is between two tries. `shortcut` may be set before it begins.
     """
+
+    shortcut: Shortcut | None = None
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class Call(Opened):
 
     def end(self) -> None:
         """End what is asked."""
+        self.shortcut = None
         if self._asking:
             self._asking.close()
 
@@ -146,12 +150,15 @@ class Call(Opened):
         self.asked = task.guard
         self._record.upstream = task.guard.upstream.name
 
-        def ask(request: ChatRequest) -> ClosableLists:
+        def ask(request: ChatRequest, shortcut: Shortcut | None) -> ClosableLists:
             self._record.asked.append(task.guard.upstream.name)
-            return task.guard.stream(request)
+            return task.guard.stream(request, shortcut)
 
-        lists = emulate(task.emulation, ask, self._vocabulary, _new_id)
-        return with_usage(lists, task.emulation.request, self._vocabulary.count) if self._counts else lists
+        if not self._counts:
+            return emulate(task.emulation, ask, self._vocabulary, _new_id, self.shortcut)
+        counter = UsageCounter(task.emulation.request, self._vocabulary.count)
+        shortcut = counter.shortcut(self.shortcut) if self.shortcut else None
+        return counter.run(emulate(task.emulation, ask, self._vocabulary, _new_id, shortcut))
 
     def _tell_breakers(self) -> None:
         for guard in self._silent - self._told:

@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 import msgspec
 
-from gpt_oss_proxy.chat.emulate import EMULATED, prepare
 from gpt_oss_proxy.chat.events import Event, Started
+from gpt_oss_proxy.chat.prepare import EMULATED, prepare
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
 from gpt_oss_proxy.chat.tokens import Vocabulary
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
@@ -25,7 +25,7 @@ from gpt_oss_proxy.gateway.peers import Joinable, Peers
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import ClientGone, Relay, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
-from gpt_oss_proxy.gateway.sharing import Identity, Sharing
+from gpt_oss_proxy.gateway.sharing import Identity, Reader, Sharing
 from gpt_oss_proxy.upstreams.base import Upstream
 
 _COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
@@ -119,6 +119,8 @@ class Dispatcher:
         lists = joinable.read() if joinable else call
         # A client's impatience is no failure of the upstream.
         relay = Relay(lists, limits, call.timed_out if limits.idle == self._limits.idle else None)
+        if isinstance(lists, Call | Reader) and hasattr(client, "unsent"):  # it is one of our server's sockets
+            lists.shortcut = relay.shortcut(client)  # type: ignore[arg-type] # so it is
         close = self._watch(relay, call, client)
         return Answer(relay, close, call, ignored, joinable, wait=not request.stream)
 
@@ -201,7 +203,11 @@ class Dispatcher:
         joined = self._sharing.join(identity)
         if joined:
             record.joined, record.upstream = True, call.asked.upstream.name
-        return joined or self._sharing.begin(identity, call)
+            return joined
+        shared = self._sharing.begin(identity, call)
+        if isinstance(call, Call):
+            call.shortcut = shared.tell
+        return shared
 
     def _watch(self, relay: Relay, call: Call | Choices, client: socket.socket | None) -> Callable[[], None]:
         """Let the client's leaving and a shutdown end the relay. Return what ends all of it."""

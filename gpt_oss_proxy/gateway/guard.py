@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 
 from gpt_oss_proxy.chat.events import Event, Lists
-from gpt_oss_proxy.chat.lists import Opened
+from gpt_oss_proxy.chat.lists import Opened, Shortcut
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, InvalidRequest, ModelNotFound, Overloaded
 from gpt_oss_proxy.gateway.breaker import Breaker
@@ -20,20 +20,21 @@ class Guard:
         self.breaker = breaker
         self.places = places
 
-    def stream(self, request: ChatRequest) -> "Visit":
+    def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> "Visit":
         """Return the upstream's lists of events. They raise CircuitOpen, Overloaded, or the upstream's GatewayError.
 
         The breaker is told here that the upstream lives. That it does not, the caller tells, who may ask again first.
         """
-        return Visit(self, request)
+        return Visit(self, request, shortcut)
 
 
 class Visit(Opened):
     """One request inside: it has a place until it is closed or its lists have ended."""
 
-    def __init__(self, guard: Guard, request: ChatRequest) -> None:
+    def __init__(self, guard: Guard, request: ChatRequest, shortcut: Shortcut | None) -> None:
         self._guard = guard
         self._request = request
+        self._shortcut = shortcut
         self._place: Place | None = None
         self._answer: Lists | None = None
 
@@ -49,6 +50,7 @@ class Visit(Opened):
 
     def end(self) -> None:
         """Close the upstream's answer, and leave."""
+        self._shortcut = None
         if self._answer:
             self._answer.close()
         if self._place:
@@ -56,7 +58,7 @@ class Visit(Opened):
 
     def _first(self, *, probe: bool) -> list[list[Event]]:
         heard = False
-        self._answer = self._guard.upstream.stream(self._request)
+        self._answer = self._guard.upstream.stream(self._request, self._shortcut)
         try:
             first = list(itertools.islice(self._answer, 1))
             if first:

@@ -10,14 +10,14 @@ does not want to iterate has them pushed: then each is told in the call's own gr
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 import greenlet
 import msgspec
 
-from gpt_oss_proxy.chat.events import Event, Finish
-from gpt_oss_proxy.chat.lists import ClosableLists
+from gpt_oss_proxy.chat.events import Event, Finish, TextDelta
+from gpt_oss_proxy.chat.lists import ClosableLists, Shortcut
 from gpt_oss_proxy.errors import (
     GatewayError,
     InternalError,
@@ -62,6 +62,12 @@ class TimeLimits(msgspec.Struct, frozen=True):
         )
 
 
+class Client(Protocol):
+    """Who is told. `unsent` is what it has not taken yet of what it was sent."""
+
+    unsent: bytes
+
+
 class Relay:
     """Iterates once over a call's lists of events; an empty list says that a keep-alive is due.
 
@@ -103,6 +109,22 @@ class Relay:
                 tell(events)
         finally:
             self._tell = None  # it may refer to us
+
+    def shortcut(self, client: Client) -> Shortcut:
+        """Return one to the client that the lists are pushed to: it is open while that takes what it is sent."""
+
+        def tell(text: str) -> bool:
+            if client.unsent or self._telling or not (self._tell and self._waiter) or self._whole or self._ended:
+                return False
+            try:
+                self._tell([TextDelta(text)])
+            except Exception as error:  # noqa: BLE001 - of `tell`, any: it is raised where that was given
+                self._end_with(error)
+                self._reader.kill()
+            self._heard_at = self._told_at = time.monotonic()
+            return True
+
+        return tell
 
     def _iterate(self) -> Iterator[list[Event]]:
         try:

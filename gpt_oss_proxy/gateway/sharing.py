@@ -16,7 +16,7 @@ import msgspec
 from gevent.event import Event as Signal
 
 from gpt_oss_proxy.chat.events import Event, Finish, Lists, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta
-from gpt_oss_proxy.chat.lists import ClosableLists
+from gpt_oss_proxy.chat.lists import ClosableLists, Shortcut
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest, UpstreamIncomplete
 from gpt_oss_proxy.gateway.peers import Peers, Remote
 
@@ -55,7 +55,7 @@ class Shared:
         self._over = False
         self._error: GatewayError | None = None
         self._lists: list[list[Event]] = []
-        self._readers = 0
+        self._readers: list[Reader] = []
         self._leavings = 0  # how often it has been left by all
         self._furthest = 0
         self._news = Signal()
@@ -64,27 +64,38 @@ class Shared:
         self._driver.rawlink(self._end)
         self._tell_over = over
 
-    def read(self) -> ClosableLists:
+    def read(self) -> "Reader":
         """Return all lists from the first one on. They must be closed, for as long as they are not the call goes on."""
-        self._readers += 1
-        return _Reader(self._read(), self._leave)
+        reader = Reader(self._read, self._leave)
+        self._readers.append(reader)
+        return reader
 
-    def _read(self) -> Lists:
-        position = 0
+    def _read(self, reader: "Reader") -> Lists:
         while True:
-            while position < len(self._lists):
-                events = self._lists[position]
-                position += 1
-                self._advance(position)
+            while reader.position < len(self._lists):
+                events = self._lists[reader.position]
+                self._advance(reader)
                 yield events
             if self._over:
                 break
+            told = len(self._lists)
             news = self._news
             news.wait()
-            if position == len(self._lists):
+            if told == len(self._lists):
                 yield []  # a sign of life
         if self._error:
             raise self._error
+
+    def tell(self, text: str) -> bool:
+        """Tell it as the next list to the only reader, if that has read all others: the shortcut of the call."""
+        if len(self._readers) != 1:
+            return False
+        (reader,) = self._readers
+        if reader.shortcut is None or reader.position != len(self._lists) or not reader.shortcut(text):
+            return False
+        self._append([TextDelta(text)])
+        self._advance(reader)
+        return True
 
     def _drive(self, lists: ClosableLists) -> GatewayError | None:
         with contextlib.closing(lists):
@@ -109,12 +120,13 @@ class Shared:
         self.finished = isinstance(events[-1], Finish)
         self.lost = self.lost or self.size > _LARGEST_SHARED
 
-    def _advance(self, position: int) -> None:
-        if position > self._furthest:
-            self._furthest = position
+    def _advance(self, reader: "Reader") -> None:
+        reader.position += 1
+        if reader.position > self._furthest:
+            self._furthest = reader.position
             self._room.set()
-        if self.lost and self._readers == 1:
-            self._lists[position - 1] = []  # nobody will come to read it
+        if self.lost and len(self._readers) == 1:
+            self._lists[reader.position - 1] = []  # nobody will come to read it
 
     def _end(self, driver: "gevent.Greenlet[..., GatewayError | None]") -> None:
         if driver.exception:  # a bug of ours: gevent has written its traceback to the log
@@ -132,8 +144,8 @@ class Shared:
         news, self._news = self._news, Signal()
         news.set()
 
-    def _leave(self) -> None:
-        self._readers -= 1
+    def _leave(self, reader: "Reader") -> None:
+        self._readers.remove(reader)
         if not self._readers and not self.finished:
             self._leavings += 1
             gevent.spawn_later(_RETURN_SECONDS, self._give_up, self._leavings)
@@ -144,12 +156,18 @@ class Shared:
             self._driver.kill(block=False)
 
 
-class _Reader:
-    """One reader of a shared call, from the moment when the call is promised to it, maybe long before it reads."""
+class Reader:
+    """One reader of a shared call, from the moment when the call is promised to it, maybe long before it reads.
 
-    def __init__(self, lists: Lists, leave: Callable[[], None]) -> None:
-        self._lists = lists
-        self._leave: Callable[[], None] | None = leave
+    `position` is how many lists it was given; `shortcut` is its own, if it has one.
+    """
+
+    shortcut: Shortcut | None = None
+
+    def __init__(self, read: "Callable[[Reader], Lists]", leave: "Callable[[Reader], None]") -> None:
+        self.position = 0
+        self._lists = read(self)
+        self._leave: Callable[[Reader], None] | None = leave
 
     def __iter__(self) -> Iterator[list[Event]]:
         return self._lists
@@ -160,9 +178,10 @@ class _Reader:
     def close(self) -> None:
         """End it."""
         self._lists.close()
+        self.shortcut = None
         leave, self._leave = self._leave, None
         if leave:
-            leave()
+            leave(self)
 
 
 class Sharing:

@@ -23,6 +23,7 @@ class Answer:
         self._method = method
         self._version = version
         self._head: bytes | None = None
+        self._streams = False  # nobody knows how long it is: it comes as it is made
         self._chunked = False
         self._bodiless = False
         self._ended = False
@@ -36,7 +37,8 @@ class Answer:
         code = int(status[:3])
         length = "content-length" in {name.lower() for name, _ in headers}
         self._bodiless = self._method == "HEAD" or code in (204, 304) or code < 200
-        self._chunked = not length and self._version > (1, 0) and not self._bodiless
+        self._streams = not (length or self._bodiless)
+        self._chunked = self._streams and self._version > (1, 0)
         self.keep_alive = self.keep_alive and (length or self._chunked or self._bodiless)
         lines = [
             f"HTTP/{self._version[0]}.{self._version[1]} {status}",
@@ -56,8 +58,8 @@ class Answer:
         """Send some of the body, the head before the first, even if that is empty. Raises OSError."""
         if self._ended:
             raise ValueError("a piece behind the last one")
-        if self._chunked and data and self.begun and type(data) is bytes:
-            self._sock.send_soon(b"%x\r\n%b\r\n" % (len(data), data))
+        if self._streams and self.begun and data and type(data) is bytes:
+            self._sock.send_soon(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
             return
         if self._bodiless:
             data = b""

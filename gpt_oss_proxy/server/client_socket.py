@@ -15,15 +15,16 @@ class ClientSocket(gevent.socket.socket):
     """Others run before each read, however fast the client sends.
 
     A write ends after `write_seconds`: a client that reads nothing must not keep its place for ever. `descriptor` is
-    its number, -1 when it is closed.
+    its number, -1 when it is closed. `unsent` is to be written at this turn's end; what is left of it then, as soon as
+    the client takes it.
     """
 
     write_seconds = 600.0
     descriptor = -1
+    unsent = b""
     _reader: Reader | None = None
     _turn: Any = None
     _writable: Any = None
-    _soon = b""  # to be written at this turn's end; what is left of it then, as soon as the client takes it
     _failed = False  # a write, and with it all that would follow
 
     @classmethod
@@ -57,8 +58,8 @@ class ClientSocket(gevent.socket.socket):
         """
         if self._failed:
             raise BrokenPipeError(errno.EPIPE, "a write has failed before")
-        if self._soon:
-            data, self._soon = b"".join((self._soon, data)), b""
+        if self.unsent:
+            data, self.unsent = b"".join((self.unsent, data)), b""
             self._listen_for_room()
         try:
             self._send_all(data, flags)
@@ -80,32 +81,32 @@ class ClientSocket(gevent.socket.socket):
 
         It does not block as long as the client takes what it is sent.
         """
-        if self._soon or self._failed:
+        if self.unsent or self._failed:
             self.sendall(data)
         else:
-            self._soon = data
+            self.unsent = data
             self._turn.write(self._write_soon)
 
     def flush(self) -> None:
         """Write what was to be written soon. Raises OSError."""
-        if self._soon:
+        if self.unsent:
             self.sendall(b"")
 
     def _write_soon(self) -> None:
         # In the hub.
-        if self._soon:
+        if self.unsent:
             try:
-                self._soon = self._soon[os.write(self.descriptor, self._soon) :]
+                self.unsent = self.unsent[os.write(self.descriptor, self.unsent) :]
             except BlockingIOError:
                 pass
             except OSError:  # the next write tells
                 self._failed = True
-            if self._soon or self._writable:
+            if self.unsent or self._writable:
                 self._listen_for_room()
 
     def _listen_for_room(self) -> None:
         """Write on as soon as the client takes more, if there is something left."""
-        if self._soon and not self._failed:
+        if self.unsent and not self._failed:
             self._writable = self._writable or gevent.get_hub().loop.io(self.descriptor, 2)
             self._writable.start(self._write_soon)
         elif self._writable:
@@ -113,10 +114,10 @@ class ClientSocket(gevent.socket.socket):
 
     def close(self) -> None:
         """Close it; what was to be written soon is offered to the client once more."""
-        if self._soon and not self._failed:
+        if self.unsent and not self._failed:
             with contextlib.suppress(OSError):
-                os.write(self.descriptor, self._soon)
-        self._soon = b""
+                os.write(self.descriptor, self.unsent)
+        self.unsent = b""
         for watched in (self._reader, self._writable):
             if watched:
                 watched.close()

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 _COMMA = b'","'
+_text: Final = msgspec.json.Decoder(str)
 _texts: Final = msgspec.json.Decoder(list[str])
 
 
@@ -22,6 +23,18 @@ class Alike:
         self._head = head
         self._tail = tail
         self._between = tail + head
+
+    def read_all(self, data: bytes) -> str:
+        """Return the text of data that are whole events of this kind and nothing else, else ''."""
+        if not (data.startswith(self._head) and data.endswith(self._tail)):
+            return ""
+        if self._between in data:
+            text, size = self.read(data)
+            return text if size == len(data) else ""
+        try:
+            return _text.decode(b'"%b"' % data[len(self._head) : -len(self._tail)])
+        except ValueError:
+            return ""
 
     def read(self, data: bytes) -> tuple[str, int]:
         """Return the text of the whole events of this kind that `data` begins with, and how many bytes they are.

@@ -8,7 +8,8 @@ import abc
 import itertools
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import gevent
 import msgspec
@@ -16,10 +17,11 @@ import requests
 
 from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Event, Lists, ReasoningDelta, Started, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.lists import Shortcut
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, UpstreamProtocolError, UpstreamTooLarge
 from gpt_oss_proxy.upstreams.alike import Alike, learn
-from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, is_read, read_blocks
+from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, is_read, offer, read_blocks
 from gpt_oss_proxy.upstreams.values import whole
 
 _REFERENCE = re.compile(r"[A-Za-z0-9_=-]{1,128}")  # no URL, host name or address: it goes into a header and the log
@@ -62,6 +64,7 @@ class Decoder(abc.ABC):
     failure: GatewayError | None = None
     complete = False  # the protocol's terminal event has come: a break from now on does no harm
     ended = False  # nothing more can come: the body's end need not be awaited
+    grew: Callable[[str], None] | None = None  # is told what `more_text` has found
     _heard = False  # the data that were fed last have completed a record
 
     def __init__(self, framer: sse.Decoder | sse.LineDecoder) -> None:
@@ -78,19 +81,11 @@ class Decoder(abc.ABC):
 
     def feed(self, data: bytes) -> list[Event] | None:
         """Return the events that `data` completes; [] if it told nothing new, None if it completed no record at all."""
+        if self.take(self._keep, data):
+            return self._take()
         self._heard = False
-        alike, framer = self._alike, self._framer
         try:
-            if alike and framer.at_start and len(data) <= framer.max_bytes:
-                text, size = alike.read(data)
-                plain = size and text.isascii() and not self._text.held
-                if plain and size == len(data) and self._length + size <= _LONGEST_ANSWER:
-                    self._length += len(text)
-                    self.grew(text)
-                    return [TextDelta(text)]  # as nearly all reads of a slow answer are
-            else:
-                text, size = "", 0
-            self._decode_all(data, text, size)
+            self._decode_all(data)
         except (UpstreamProtocolError, UpstreamTooLarge) as error:
             if self.complete:
                 self.ended = True  # the answer is whole, whatever nonsense follows it
@@ -100,14 +95,38 @@ class Decoder(abc.ABC):
             self.failure = error
         return self._take() if self._heard or self._run or self._events or self.failure else None
 
+    def take(self, shortcut: Shortcut, data: bytes) -> bool:
+        """Tell the text of data that bring nothing but more of it, as nearly all reads of a slow answer do.
+
+        False if they bring something else, or the shortcut is closed: nothing has happened, and they are to be fed.
+        """
+        alike, framer = self._alike, self._framer
+        if not alike or self.complete or not framer.at_start or len(data) > framer.max_bytes:
+            return False
+        text = alike.read_all(data)
+        if not text or self._text.held or self._length + len(text) > _LONGEST_ANSWER:
+            return False
+        if not text.isascii() and b"\\u" in data:  # half a character can only come as an escape
+            return False
+        if not shortcut(text):
+            return False
+        self._length += len(text)
+        if self.grew:
+            self.grew(text)
+        return True
+
+    def _keep(self, text: str) -> bool:
+        self._events.append(TextDelta(text))
+        return True
+
     def close(self) -> list[Event]:
         """Return the last events, Finish among them: the body has ended. Raises UpstreamIncomplete and its kin."""
         self._flush()
         self.finish()
         return self._take()
 
-    def _decode_all(self, data: bytes, text: str, size: int) -> None:
-        """Decode the data, of whose beginning (`size` bytes) it is known already that they bring this text."""
+    def _decode_all(self, data: bytes) -> None:
+        text, size = self._read_alike(data)
         for number in itertools.count():
             if size:
                 self._lessons = _LESSONS
@@ -176,7 +195,8 @@ class Decoder(abc.ABC):
 
     def _say_more(self, text: str) -> None:
         self._heard = True
-        self.grew(text)
+        if self.grew:
+            self.grew(text)
         self.say(text)
 
     def more_text(self, record: bytes) -> str:  # noqa: ARG002 - a hook
@@ -185,9 +205,6 @@ class Decoder(abc.ABC):
         What holds for a record holds for all that follow at once and differ from it in this text only.
         """
         return ""
-
-    def grew(self, text: str) -> None:  # noqa: B027 - a hook that need not do anything
-        """Note that such a text has come, before it is said."""
 
     def decode_texts(self, records: list[bytes]) -> int:  # noqa: ARG002 - a hook
         """Emit what the first of these records mean if they bring only text, and return how many they are."""
@@ -292,11 +309,11 @@ class Upstream(abc.ABC):
         """Return our error for a status other than 200; a subclass may know more than the contract's table."""
         return error_from_status(error)
 
-    def stream(self, request: ChatRequest) -> Lists:
+    def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> Lists:
         """Yield the events of the answer, a list for each read; [] says that the upstream is alive. The last is Finish.
 
-        Raises a GatewayError. Closing the iterator closes the connection. After Finish it may be run on, to let the
-        connection return to its pool.
+        Text that takes the shortcut is in none of the lists. Raises a GatewayError. Closing the iterator closes the
+        connection. After Finish it may be run on, to let the connection return to its pool.
         """
         url, headers, body = self.build(request)
         try:
@@ -305,6 +322,8 @@ class Upstream(abc.ABC):
             raise self.status_error(error, request) from error
         try:
             decoder = self.decoder(response.headers, request)
+            if shortcut:
+                offer(response, partial(decoder.take, shortcut))
             blocks = read_blocks(response)
             deadline: float | None = None
             last: list[Event] = []

@@ -52,6 +52,10 @@ class Connection:
         self.receive: Callable[[], bytes] = self._reader.read
         self.idle_since = 0.0
 
+    def offer(self, taker: Callable[[bytes], bool] | None) -> None:
+        """Let this take what comes, in the hub, before whoever waits for it; it returns whether it has taken it."""
+        self._reader.taker = taker
+
     def send(self, data: bytes) -> None:
         """Send all. Raises OSError."""
         try:
@@ -77,9 +81,13 @@ class Connection:
 
 
 class _TlsReader:
-    """The same as Reader for a socket with TLS, without phases: what is read may be decrypted already."""
+    """The same as Reader for a socket with TLS, without phases: what is read may be decrypted already.
+
+    Its taker is offered nothing.
+    """
 
     holds = False
+    taker: Callable[[bytes], bool] | None = None
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock

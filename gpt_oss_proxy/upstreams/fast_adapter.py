@@ -157,6 +157,8 @@ class Body:
         self.trusted = True
         self.closed = False
         self._broken: Exception | None = None
+        self._taker: Callable[[bytes], bool] | None = None
+        self._fed = False  # what comes next has been given to the parser
 
     def read_head(self) -> None:
         """Read until the head is there. Raises OSError, or HTTPException for what is no HTTP."""
@@ -193,6 +195,30 @@ class Body:
             self.close()
         return self._pieces.pop(0) if self._pieces else b""
 
+    def offer(self, taker: Callable[[bytes], bool]) -> None:
+        """Let this take what comes of the body, in the hub, before whoever waits for it.
+
+        It is offered what has come with one read, never the end, and returns whether it has taken it.
+        """
+        self._taker = taker
+        self._connection.offer(self._take)
+
+    def _take(self, data: bytes) -> bool:
+        """Return whether the taker has taken all that these bytes bring."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._break(error)
+        self._fed = True
+        pieces = self._pieces
+        if self._taker is None or not pieces or self._complete or self._broken:
+            return False
+        if not self._taker(pieces[0] if len(pieces) == 1 else b"".join(pieces)):
+            return False
+        pieces.clear()
+        self._fed = False
+        return True
+
     def _await_pieces(self) -> None:
         size = 0  # of chunk heads and trailers
         while not self._pieces and not self._complete:
@@ -201,10 +227,9 @@ class Body:
             data = self._connection.receive()
             if data:
                 size += len(data)
-                try:
-                    self._parser.feed_data(data)
-                except httptools.HttpParserError as error:
-                    self._broken, self._reusable = error, False
+                if not self._fed:
+                    self._feed(data)
+                self._fed = False
             elif self._ends_with_its_connection():
                 self._complete = True
             else:
@@ -214,7 +239,10 @@ class Body:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._broken, self._reusable = error, False
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        self._broken, self._reusable = error, False
 
     @property
     def at_end(self) -> bool:
@@ -232,7 +260,8 @@ class Body:
         if self.closed:
             return
         self.closed = True
-        del self._parser  # it holds us: together they would wait for the garbage collector
+        self._connection.offer(None)
+        del self._parser, self._taker  # they hold us: together we would wait for the garbage collector
         if self._reusable:
             self._give_back(self._connection)
         else:

@@ -7,7 +7,7 @@ head of the answer, in the body.
 import email.utils
 import http.client
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -154,6 +154,15 @@ def read_blocks(response: requests.Response) -> Iterator[bytes]:
         return block
 
     return iter(next_block, b"")
+
+
+def offer(response: requests.Response, taker: Callable[[bytes], bool]) -> None:
+    """Let this take blocks before whoever waits for them, in the hub, if the adapter can do that.
+
+    It is never offered the end, and returns whether it has taken the block.
+    """
+    if offered := getattr(response.raw, "offer", None):
+        offered(taker)
 
 
 def is_read(response: requests.Response) -> bool:

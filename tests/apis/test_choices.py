@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from gpt_oss_proxy.apis import chat_completions, completions
 from gpt_oss_proxy.apis.base import ClientApi, Stamp
 from gpt_oss_proxy.apis.choices import ChunkStream, render_whole
-from gpt_oss_proxy.chat.collect import collect
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
@@ -24,7 +23,7 @@ from gpt_oss_proxy.chat.events import (
 from gpt_oss_proxy.chat.request import ChatRequest, Message, ReasoningFormat, Text
 from gpt_oss_proxy.errors import UpstreamIncomplete
 from gpt_oss_proxy.settings import REASONING_FIELDS
-from tests.doubles import chunks
+from tests.doubles import chunks, collect
 
 STAMP = Stamp("id-1", 1_700_000_000, "m")
 N = 3

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt_oss_proxy.apis.reasoning import FIELDS, placed, placing
-from gpt_oss_proxy.chat.collect import CompletionChoice, collect
+from gpt_oss_proxy.chat.collect import CompletionChoice
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
@@ -20,6 +20,7 @@ from gpt_oss_proxy.chat.events import (
 )
 from gpt_oss_proxy.chat.request import ReasoningFormat, ToolCall
 from gpt_oss_proxy.settings import REASONING_FIELDS
+from tests.doubles import collect
 
 CALLS = (ToolCall("c1", "f", "{}"),)
 

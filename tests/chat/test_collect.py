@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpt_oss_proxy.chat.collect import Completion, CompletionChoice, collect
+from gpt_oss_proxy.chat.collect import Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
@@ -18,6 +18,7 @@ from gpt_oss_proxy.chat.events import (
 )
 from gpt_oss_proxy.chat.request import ToolCall
 from gpt_oss_proxy.errors import UpstreamIncomplete
+from tests.doubles import collect
 
 
 def test_everything_finds_its_place() -> None:

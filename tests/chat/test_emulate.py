@@ -1,6 +1,5 @@
 """What an upstream cannot, done for it: instructions, filters, and a second try."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_oss_proxy.chat.emulate import Emulation, emulate, prepare
+from gpt_oss_proxy.chat.emulate import emulate
 from gpt_oss_proxy.chat.events import (
     Event,
     Finish,
@@ -21,8 +20,10 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
+from gpt_oss_proxy.chat.lists import Shortcut
+from gpt_oss_proxy.chat.prepare import Emulation, prepare
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
-from gpt_oss_proxy.errors import GatewayError, InvalidRequest, RateLimited
+from gpt_oss_proxy.errors import GatewayError, RateLimited
 from tests.chat.filtered import calls_of, reason_of, reasoning_of, text_of
 from tests.chat.test_tools import NOW, WEATHER
 from tests.doubles import Characters
@@ -40,7 +41,7 @@ class Model:
         self.asked: list[ChatRequest] = []
         self.closed: list[bool] = []  # whether each asking was ended before its end
 
-    def ask(self, request: ChatRequest) -> Lists:
+    def ask(self, request: ChatRequest, shortcut: Shortcut | None = None) -> Lists:
         script = self.scripts[len(self.asked)]
         self.asked.append(request)
         self.closed.append(True)
@@ -48,7 +49,9 @@ class Model:
         for step in script:
             if isinstance(step, BaseException):
                 raise step
-            yield step
+            event = step[0] if len(step) == 1 else None
+            if not (shortcut and isinstance(event, TextDelta) and shortcut(event.text)):
+                yield step
         self.closed[number] = False
 
 
@@ -89,11 +92,6 @@ def test_an_upstream_that_does_all_itself_goes_on_calling_tools_in_a_conversatio
     model = Model(script)
     assert run(model, prepare(asked, None, harmony=False)) == script
     assert model.asked == [asked]
-
-
-def test_what_an_upstream_honours_is_left_to_it() -> None:
-    emulation = prepare(request(stop="x", max_tokens=1), frozenset({"stop"}), harmony=False)
-    assert (emulation.stop, emulation.max_tokens) == ((), 1)
 
 
 def test_a_list_in_is_a_list_out_and_silence_is_passed_on() -> None:
@@ -150,17 +148,16 @@ def test_tools_are_told_of_before_all_else_and_calls_come_back() -> None:
     ]
 
 
-def test_the_number_of_the_frames_is_one_that_nobody_wrote() -> None:
+FAULTY = '[#1 call get_weather] {"city": 7}'
+RIGHT = '[#1 call get_weather] {"city": "Paris"}'
+
+
+def test_a_frame_with_the_number_of_something_that_was_written_is_text() -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "[#2 call f]"}}]
     messages = (Message("user", (Text("[#1 call get_weather] {}"),)),)
     emulation = prepare(ChatRequest("m", messages, options={"tools": tools}), frozenset(), harmony=False)
-    assert emulation.request.marker == 3
     model = Model([[TextDelta("[#1 call f] {} [#2 call f]"), Finish("stop")]])
     assert text_of(flat(run(model, emulation))) == "[#1 call f] {} [#2 call f]"
-
-
-FAULTY = '[#1 call get_weather] {"city": 7}'
-RIGHT = '[#1 call get_weather] {"city": "Paris"}'
 
 
 def test_a_faulty_call_is_shown_to_the_model_once() -> None:
@@ -320,27 +317,6 @@ def test_text_that_is_taken_back_is_filtered_anew_while_nobody_has_seen_it() -> 
     assert held == [TextReplaced('{"a": 1}'), Finish("stop")]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"stop": "x" * 1001},
-        {"tools": [{"type": "x"}]},
-        {"tool_choice": "required"},
-        {"response_format": {"type": "xml"}},
-    ],
-)
-def test_what_cannot_be_done_is_refused_before_anybody_is_asked(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest):
-        prepared(**options)
-
-
-def test_all_tools_reach_the_model_whole() -> None:
-    emulation = prepared(tools=[WEATHER, NOW], response_format=STRICT)
-    text = emulation.request.messages[0].text
-    assert json.dumps(WEATHER["function"]["parameters"]) in text  # type: ignore[index]
-    assert json.dumps(JSON_SCHEMA) in text
-
-
 @pytest.mark.parametrize("options", [{"stop": "xyz"}, {"max_tokens": 30_000}])
 def test_a_long_text_comes_in_parts_between_which_others_have_their_turn(options: dict[str, Any]) -> None:
     model = Model([[TextDelta("ab" * 20_000)], [Finish("stop")]])
@@ -396,3 +372,73 @@ def test_an_end_that_nothing_changes_is_the_end_that_all_filters_would_let_throu
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gpt_oss_proxy.chat.emulate._Try._are_all", lambda _try, _events: False)
         assert told() == at_once
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "a",
+                "b c",
+                "<|channel|>analysis<|message|>",
+                "<|end|>",
+                "STO",
+                "P",
+                "[#1 ",
+                "call get_weather] {",
+                "}",
+                "{",
+            ]
+        ),
+        max_size=8,
+    ),
+    st.sampled_from(
+        [{}, {"stop": "STOP"}, {"max_tokens": 6}, {"tools": [WEATHER]}, {"response_format": {"type": "json_object"}}]
+    ),
+    st.booleans(),
+    st.booleans(),
+    st.data(),
+)
+def test_a_shortcut_is_taken_by_what_no_filter_would_change_and_leaves_nothing_out(
+    texts: list[str], options: dict[str, Any], harmony: bool, stream: bool, data: st.DataObject
+) -> None:
+    script: list[Step] = [[TextDelta(text)] for text in texts]
+    second: list[Step] = [[TextDelta("b")], [Finish("stop")]]
+    is_open = data.draw(st.lists(st.booleans(), min_size=10, max_size=10))
+
+    def told(*, with_shortcut: bool) -> Any:
+        model = Model([*script, [Finish("stop")]], second)
+        found: list[Any] = []
+        opened = iter(is_open * 2)
+
+        def shortcut(text: str) -> bool:
+            if is_taken := next(opened):
+                found.append(TextDelta(text))
+            return is_taken
+
+        emulation = prepared(stream, harmony=harmony, **options)
+        lists = emulate(emulation, model.ask, Characters(), lambda: "id", shortcut if with_shortcut else None)
+        try:
+            for events in lists:
+                found += events
+        except GatewayError as error:
+            found.append(repr(error))
+        return found, model.asked
+
+    assert told(with_shortcut=True) == told(with_shortcut=False)
+
+
+def test_nothing_takes_a_shortcut_past_what_is_held_back_or_behind_the_end() -> None:
+    told: list[str] = []
+
+    def shortcut(text: str) -> bool:
+        told.append(text)
+        return True
+
+    model = Model([[TextDelta('{"a": 1}')], [TextDelta(" ")], [Finish("stop")]])
+    lists = emulate(prepared(response_format=STRICT), model.ask, Characters(), str, shortcut)
+    assert flat(lists) == [TextDelta('{"a": 1}'), Finish("stop")]
+    model = Model([[TextDelta("ab")], [TextDelta("cd")], [TextDelta("x" * 10_000)], [Finish("stop")]])
+    lists = emulate(prepared(True, harmony=True), model.ask, Characters(), str, shortcut)
+    assert flat(lists) == [TextDelta("x" * 8192), TextDelta("x" * 1808), Finish("stop")]
+    assert told == ["ab", "cd"]

@@ -15,7 +15,7 @@ from gpt_oss_proxy.chat.events import (
     Usage,
 )
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text, ToolCall
-from gpt_oss_proxy.chat.tokens import Count, O200k, count_prompt, with_usage
+from gpt_oss_proxy.chat.tokens import Count, O200k, UsageCounter, count_prompt
 
 REQUEST = ChatRequest("m", (Message("user", (Text("12345"),)),))
 PROMPT = 5 + 4 + 3  # with len as counter: the text, the message's frame, the answer's
@@ -67,6 +67,10 @@ def test_the_prompt_is_all_text_of_all_turns_and_their_frames() -> None:
     assert count_prompt(request, len) == 3 + (2 + 1 + 1) + (2 + 4) + 3 * 4 + 3
 
 
+def counted(lists: list[list[Event]]) -> list[list[Event]]:
+    return list(UsageCounter(REQUEST, len).run(events for events in lists))
+
+
 @pytest.mark.parametrize(
     ("lists", "usage"),
     [
@@ -79,7 +83,7 @@ def test_the_prompt_is_all_text_of_all_turns_and_their_frames() -> None:
 )
 def test_usage_is_counted_just_before_the_finish(lists: list[list[Event]], usage: Usage) -> None:
     *before, last = lists
-    assert list(with_usage((events for events in lists), REQUEST, len)) == [*before, [*last[:-1], usage, last[-1]]]
+    assert list(counted(lists)) == [*before, [*last[:-1], usage, last[-1]]]
 
 
 @pytest.mark.parametrize(
@@ -91,4 +95,23 @@ def test_usage_is_counted_just_before_the_finish(lists: list[list[Event]], usage
     ],
 )
 def test_what_the_upstream_reports_is_left_as_it_is(lists: list[list[Event]]) -> None:
-    assert list(with_usage((events for events in lists), REQUEST, len)) == lists
+    assert list(counted(lists)) == lists
+
+
+def test_what_goes_through_the_shortcut_counts_and_what_does_not_is_not_noted() -> None:
+    lists: list[list[Event]] = [[TextDelta("d")], [Finish("stop")]]
+    answers, told = [True, False, True], []
+
+    def through(text: str) -> bool:
+        if is_open := answers.pop():
+            told.append(text)
+        return is_open
+
+    counter = UsageCounter(REQUEST, len)
+    shortcut = counter.shortcut(through)
+    assert [shortcut(text) for text in ("abc", "d", "ef")] == [True, False, True]
+    assert told == ["abc", "ef"]
+    assert list(counter.run(events for events in lists)) == [
+        [TextDelta("d")],
+        [Usage(PROMPT, 6), Finish("stop")],
+    ]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gpt_oss_proxy.chat.emulate import Emulation
 from gpt_oss_proxy.chat.events import Event, Finish, Started, TextDelta
+from gpt_oss_proxy.chat.lists import Shortcut
+from gpt_oss_proxy.chat.prepare import Emulation
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import (
     CircuitOpen,
@@ -45,9 +46,9 @@ class Turns(Scripted):
         self.name = name
         self._scripts = list(scripts)
 
-    def stream(self, request: ChatRequest) -> Any:
+    def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> Any:
         self.script = tuple(self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0])
-        return super().stream(request)
+        return super().stream(request, shortcut)
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ from typing import Any
 import gevent
 import pytest
 
-from gpt_oss_proxy.chat.emulate import Emulation
 from gpt_oss_proxy.chat.events import Choice, Event, Finish, Started, TextDelta, Usage
+from gpt_oss_proxy.chat.prepare import Emulation
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, InternalError, RateLimited, UpstreamIncomplete
 from gpt_oss_proxy.gateway.call import Call, Task

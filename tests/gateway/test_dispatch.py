@@ -1,7 +1,9 @@
 """From a request to its events: routed, admitted, relayed, counted."""
 
 import contextlib
+import gc
 import socket
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +33,8 @@ from gpt_oss_proxy.gateway.peers import Peers
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
+from gpt_oss_proxy.gateway.sharing import Identity
+from gpt_oss_proxy.server.client_socket import ClientSocket
 from tests.doubles import Characters, Other, Scripted, Step, guard, record
 
 LONG = 20.0
@@ -239,6 +243,45 @@ def test_what_still_runs_at_the_end_of_the_drain_ends_with_an_honest_error() -> 
     assert upstream.ended == 2
     with pytest.raises(ShuttingDown):
         dispatch(gate, asking(), None)
+
+
+@pytest.mark.parametrize("identity", [None, Identity("name", "body", again=False)], ids=["its own", "shared"])
+@pytest.mark.parametrize("fields", [{"stream": True}, {"stream": True, "include_usage": True}, {"stream": False}])
+def test_text_takes_the_shortcut_to_a_client_of_our_server(identity: Identity | None, fields: dict[str, bool]) -> None:
+    theirs, ours = socket.socketpair()
+    client = ClientSocket.of(ours, 10)
+    upstream = Scripted(A, 0.01, [TextDelta("b")], [TextDelta("c")], 0.01, END)
+    gc.collect()
+    gc.disable()
+    try:
+        found = dispatcher(upstream).dispatch(asking(**fields), record(), client, identity=identity)
+        told: list[Event] = []
+        found.push(told.extend)
+        found.close()
+        alive = weakref.ref(found._relay)
+        del found
+        gevent.sleep(0.01)
+        assert alive() is None  # nothing waits for the garbage collector
+    finally:
+        gc.enable()
+        client.close()
+        theirs.close()
+    counted = [Usage(2 + 4 + 3, 3)] if fields != {"stream": True} else []
+    assert told == [*A, TextDelta("b"), TextDelta("c"), *counted, *END]
+    assert upstream.shortened == ["b", "c"]
+
+
+def test_several_choices_and_the_clients_of_other_servers_have_no_shortcut() -> None:
+    theirs, ours = socket.socketpair()
+    with theirs, ours:
+        client = ClientSocket.of(ours, 10)
+        for request, its_client in ((asking(stream=True, n=2), client), (asking(stream=True), theirs)):
+            upstream = Scripted(A, A, END)
+            found = dispatch(dispatcher(upstream), request, its_client)
+            found.push(lambda _events: None)
+            found.close()
+            assert upstream.shortened == []
+        client.close()
 
 
 def test_an_unknown_model_asks_nobody() -> None:

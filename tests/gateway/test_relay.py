@@ -434,3 +434,67 @@ def test_no_keepalive_comes_behind_the_end() -> None:
 
     relay.push(tell)
     assert found == [A, END]
+
+
+class Client:
+    unsent = b""
+
+
+def test_a_shortcut_tells_in_its_place_and_is_closed_while_it_must_be() -> None:
+    client = Client()
+    upstream = Scripted(A, 0.02, B, LONG)
+    relay = relay_of(upstream)
+    shortcut = relay.shortcut(client)
+    assert not shortcut("before it is pushed")
+    found: list[Any] = []
+
+    def tell(events: list[Event]) -> None:
+        found.append(events)
+        if events != [TextDelta("x")]:
+            assert not shortcut("while something is told")
+
+    pushing = gevent.spawn(relay.push, tell)
+    gevent.sleep(0.01)
+    client.unsent = b"x"
+    assert not shortcut("while the client does not read")
+    client.unsent = b""
+    taken: list[bool] = []
+    gevent.get_hub().loop.run_callback(lambda: taken.append(shortcut("x")))
+    gevent.sleep(0.03)
+    assert (found, taken) == ([A, [TextDelta("x")], B], [True])
+    relay.stop(ClientGone())
+    assert not shortcut("behind the end")
+    with pytest.raises(ClientGone):
+        pushing.get()
+    assert not shortcut("behind all")
+
+
+def test_what_takes_a_shortcut_is_heard_and_told() -> None:
+    relay = relay_of(Scripted(A, 0.12, END), idle=0.05, keepalive=0.05)
+    shortcut = relay.shortcut(Client())
+    found: list[Any] = []
+    pushing = gevent.spawn(relay.push, found.append)
+    for _ in range(4):
+        gevent.sleep(0.02)
+        assert shortcut("x")
+    pushing.get()
+    assert found == [A, *[[TextDelta("x")]] * 4, END]
+
+
+def test_what_cannot_be_told_by_a_shortcut_is_raised_where_it_was_pushed() -> None:
+    upstream = Scripted(A, LONG)
+    relay = relay_of(upstream)
+    shortcut = relay.shortcut(Client())
+
+    def tell(events: list[Event]) -> None:
+        if events != A:
+            raise BrokenPipeError("gone")
+
+    pushing = gevent.spawn(relay.push, tell)
+    gevent.sleep(0.01)
+    assert shortcut("x")  # nobody else may tell it now
+    assert not shortcut("y")
+    with pytest.raises(BrokenPipeError):
+        pushing.get()
+    settle()
+    assert upstream.ended == 1

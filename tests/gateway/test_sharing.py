@@ -222,3 +222,40 @@ def test_a_key_that_is_used_for_another_request_is_refused(calls: Sharing) -> No
 def test_a_bug_is_an_internal_error_for_all(calls: Sharing) -> None:
     _, shared = begin(calls, A, ValueError("bug"))
     assert heard(shared) == [A, "InternalError"]
+
+
+def test_a_text_takes_the_shortcut_of_the_only_reader_and_is_kept_for_those_who_join(calls: Sharing) -> None:
+    _, shared = begin(calls, A, 0.03, B, END)
+    told: list[str] = []
+    reader = shared.read()
+    assert not shared.tell("before anybody has one")
+
+    def shortcut(text: str) -> bool:
+        told.append(text)
+        return text != "closed"
+
+    reader.shortcut = shortcut
+    assert next(reader) == A
+    assert shared.tell("x")
+    assert not shared.tell("closed")
+    joined = shared.read()
+    assert not shared.tell("while somebody has not read all")
+    assert [next(joined), next(joined)] == [A, [TextDelta("x")]]
+    assert not shared.tell("while there are two")
+    joined.close()
+    assert shared.tell("y")
+    assert [events for events in reader if events] == [B, END]
+    reader.close()
+    assert told == ["x", "closed", "y"]
+    assert heard(calls.join(AGAIN)) == [A, [TextDelta("x")], [TextDelta("y")], B, END]
+
+
+def test_no_shortcut_goes_past_a_list_that_its_reader_has_not_read(calls: Sharing) -> None:
+    _, shared = begin(calls, A, B, 0.02, END)
+    reader = shared.read()
+    reader.shortcut = lambda _text: True
+    assert next(reader) == A
+    assert not shared.tell("x")
+    assert [events for events in reader if events] == [B, END]
+    reader.close()
+    assert not shared.tell("behind all")

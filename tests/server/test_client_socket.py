@@ -187,7 +187,7 @@ def test_what_does_not_fit_follows_when_the_client_reads_though_nothing_more_is_
     while len(got) < len(data):
         got += clients.recv(100_000)
     assert got == data
-    assert ours._soon == b""
+    assert ours.unsent == b""
     calls: list[None] = []
     ours._write_soon = lambda: calls.append(None)  # type: ignore[method-assign]
     gevent.sleep(0.01)

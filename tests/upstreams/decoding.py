@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from gpt_oss_proxy.chat.collect import collect
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text, ToolCall
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete
 from gpt_oss_proxy.upstreams.base import Decoder
+from tests.doubles import collect
 
 SIZES = (1, 7, 1_000_000)
 TOOLS = {"tools": [{"type": "function", "function": {"name": "askUser"}}]}

@@ -32,6 +32,7 @@ def test_a_text_is_what_json_says(text: str, ascii_only: bool) -> None:
     data = event(text, ensure_ascii=ascii_only)
     assert EVENTS.read(data) == (text, len(data))
     assert EVENTS.read(data * 3) == (text * 3, 3 * len(data))
+    assert (EVENTS.read_all(data), EVENTS.read_all(data * 3)) == (text, text * 3)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_a_text_is_what_json_says(text: str, ascii_only: bool) -> None:
 )
 def test_what_is_cut_or_something_else_is_left(rest: bytes) -> None:
     assert EVENTS.read(event("a") + rest) == ("a", len(event("a")))
+    assert EVENTS.read_all(event("a") + rest) == ""
 
 
 def test_what_stands_between_two_of_them_is_not_jumped_over() -> None:
@@ -71,6 +73,7 @@ def test_what_stands_between_two_of_them_is_not_jumped_over() -> None:
 )
 def test_what_is_not_certain_is_left_to_a_patient_reader(data: bytes) -> None:
     assert EVENTS.read(data) == ("", 0)
+    assert EVENTS.read_all(data) == ""
 
 
 @given(
@@ -104,6 +107,7 @@ def test_what_is_taken_is_what_a_patient_reader_finds(data: bytes) -> None:
     assert "".join(value["text"] for value in found) == text
     assert all(value.keys() == {"n", "text"} for value in found)
     assert bool(text) is (size > 0)
+    assert EVENTS.read_all(data) == (text if size == len(data) else "")
 
 
 def test_one_of_them_teaches_what_the_others_are_like() -> None:

@@ -1,18 +1,22 @@
 """The fast adapter where it differs from requests' own; what both must do is in test_transport.py."""
 
 import gc
+import gzip
 import http.client
+import itertools
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 
 import pytest
 import requests
 
-from gpt_oss_proxy.errors import UpstreamIncomplete, UpstreamProtocolError
+from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete, UpstreamProtocolError
+from gpt_oss_proxy.upstreams import connections
 from gpt_oss_proxy.upstreams.fast_adapter import Body, FastAdapter
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
-from gpt_oss_proxy.upstreams.transport import Transport, read_blocks
+from gpt_oss_proxy.upstreams.transport import Transport, offer, read_blocks
 from tests.upstreams.raw_server import CHUNKED, RawServer, chunk, close, with_length
 
 
@@ -114,3 +118,76 @@ def test_an_answer_that_is_over_needs_no_garbage_collector(adapter):
     finally:
         gc.enable()
     server.stop()
+
+
+def wait(_connection: object = None) -> None:
+    time.sleep(0.03)
+
+
+def split(adapter, *steps, takes=lambda _block: True):
+    """Return what was taken and what was left for the reader of a body that comes in these steps, and its error."""
+    server = RawServer([CHUNKED + b"\r\n", wait, *itertools.chain(*((step, wait) for step in steps))])
+    taken, left, error = [], [], None
+
+    def take(block):
+        if takes(block):
+            taken.append(block)
+            return True
+        return False
+
+    with get(adapter, server.url) as response:
+        offer(response, take)
+        try:
+            left.extend(read_blocks(response))
+        except GatewayError as failure:
+            error = type(failure)
+    server.stop()
+    return taken, left, error
+
+
+def test_a_taker_gets_what_each_read_brings_but_never_the_end(adapter):
+    steps = [chunk(b"a"), chunk(b"b") + chunk(b"c"), chunk(b"d") + chunk(b"")]
+    assert split(adapter, *steps) == ([b"a", b"bc"], [b"d"], None)
+
+
+def test_what_a_taker_leaves_comes_as_ever_and_once(adapter):
+    steps = [chunk(b"a"), chunk(b"b") + chunk(b"c"), chunk(b"d"), chunk(b"")]
+    taken, left, error = split(adapter, *steps, takes=lambda block: block != b"bc")
+    assert (taken, left, error) == ([b"a", b"d"], [b"bc"], None)
+
+
+def test_a_taker_meets_chunks_that_are_cut_anywhere(adapter):
+    body = chunk(b"abc") + chunk(b"de")
+    taken, left, error = split(adapter, *(body[i : i + 1] for i in range(len(body))), chunk(b""))
+    assert (b"".join(taken), left, error) == (b"abcde", [], None)
+
+
+def test_a_taker_is_not_given_what_comes_with_a_break(adapter):
+    assert split(adapter, chunk(b"a"), chunk(b"b") + b"no chunk") == ([b"a"], [b"b"], UpstreamIncomplete)
+    assert split(adapter, chunk(b"a"), close) == ([b"a"], [], UpstreamIncomplete)
+
+
+def test_the_next_answer_of_a_connection_knows_nothing_of_a_taker(adapter, monkeypatch):
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
+    steps = [CHUNKED + b"\r\n", wait, chunk(b"a"), wait, chunk(b"b"), wait, chunk(b"")]
+    server = RawServer(steps)
+    taken = []
+    with get(adapter, server.url) as response:
+        offer(response, lambda block: not taken.append(block))
+        assert list(read_blocks(response)) == []
+    with get(adapter, server.url) as response:
+        assert list(read_blocks(response)) == [b"a", b"b"]
+    assert (taken, server.connections) == ([b"a", b"b"], 1)
+    server.stop()
+
+
+def test_who_cannot_offer_offers_nothing(adapter):
+    body = gzip.compress(b"abc")
+    head = CHUNKED + b"Content-Encoding: gzip\r\n\r\n"
+    for kind in (adapter, StandardAdapter(5)):
+        server = RawServer([head, wait, chunk(body[:5]), wait, chunk(body[5:]), wait, chunk(b"")])
+        with get(kind, server.url) as response:
+            offer(response, lambda _block: 1 / 0)
+            assert b"".join(read_blocks(response)) == b"abc"
+        server.stop()
+        kind.close()

@@ -196,6 +196,57 @@ def test_events_that_are_alike_say_what_they_say_one_by_one_wherever_they_are_cu
     assert repr(fast) == repr(slow)
 
 
+@pytest.mark.parametrize(
+    ("make", "make_event"),
+    [
+        (lambda: ChatKitDecoder(10_000), lambda text: delta("m", 0, text)),
+        (lambda: UiStreamDecoder(ask(), 10_000), lambda text: {"type": "text-delta", "id": "0", "delta": text}),
+        (lambda: OpenAIDecoder(10_000), lambda text: chunk(text)),
+        (lambda: OpenAIDecoder(120), lambda text: chunk(text)),
+        (lambda: DataStreamDecoder(ask(), 10_000), lambda text: f"0:{json.dumps(text)}\n".encode()),
+    ],
+    ids=["chatkit", "ui stream", "openai", "openai, short events", "data stream"],
+)
+@given(data=st.data())
+def test_what_is_taken_and_what_is_fed_say_together_what_is_said_if_all_is_fed(
+    make: Callable[[], Decoder], make_event: Callable[[str], Any], data: st.DataObject
+):
+    events = data.draw(words(make_event))
+    body = b"".join(events)
+    ends = list(itertools.accumulate(map(len, events)))  # mostly an event comes alone
+    cuts = sorted(
+        {0, *data.draw(st.sets(st.sampled_from(ends))), *data.draw(st.sets(st.integers(0, len(body))))} | {len(body)}
+    )
+    reads = [body[start:end] for start, end in itertools.pairwise(cuts)]
+    opened = [data.draw(st.integers(0, 4)) > 0 for _ in reads]
+    told: list[Event] = []
+
+    def tell(text: str) -> bool:
+        if is_open := opened[-1]:
+            told.append(TextDelta(text))
+        return is_open
+
+    decoder = make()
+    error: GatewayError | None = None
+    try:
+        for read in reads:
+            opened.insert(0, opened.pop())
+            if not decoder.take(tell, read):
+                told += decoder.feed(read) or []
+            if decoder.failure:
+                raise decoder.failure
+            if decoder.ended:
+                break
+        told += decoder.close()
+    except GatewayError as failure:
+        error = failure
+    expected = reads_of(make(), reads, fast=False)
+    failed = expected.pop() if isinstance(expected[-1], GatewayError) else None
+    lists = [events for events in expected if isinstance(events, list)]
+    assert merged(told) == merged([event for events in lists for event in events])
+    assert repr(error) == repr(failed)
+
+
 def test_where_no_event_is_like_another_it_is_given_up_to_learn(monkeypatch: pytest.MonkeyPatch):
     learnt: list[bytes] = []
     monkeypatch.setattr(base, "learn", lambda record, *_: learnt.append(record))
@@ -295,6 +346,10 @@ def test_a_text_that_comes_alone_does_go_the_fast_lane(make: Callable[[], Decode
     decoder.feed(sse_bytes(first))
     decoder.decode_texts = decoder.decode = None  # type: ignore[method-assign,assignment]
     assert decoder.feed(sse_bytes(text)) == [TextDelta("b")]
+    told: list[str] = []
+    assert decoder.take(lambda text: not told.append(text), sse_bytes(text, text))
+    assert not decoder.take(lambda _text: False, sse_bytes(text))
+    assert told == ["bb"]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class ChatKitDecoder(Decoder):
         self._calls: set[str] = set()
         self._widgets: dict[str, str] = {}
         self._last_part: tuple[Item, int] | None = None
-        self._growing: tuple[str, int, Part] | None = None  # where the last record's text belonged, if it brought any
+        self._growing: tuple[str, int] | None = None  # where the last record's text belonged, if it brought any
         self._reasoned = False
         self._removed = False
         self._rewritten = False  # text that was said has been taken back
@@ -57,25 +57,19 @@ class ChatKitDecoder(Decoder):
             return ""
         update = event.update
         whose = event.item_id or event.itemId or "", update.content_index or update.contentIndex or 0
-        return update.delta or "" if whose == self._growing[:2] else ""
-
-    def grew(self, text: str) -> None:
-        """Add to the part that grows."""
-        if self._growing:
-            self._growing[2].append(text)
+        return update.delta or "" if whose == self._growing else ""
 
     def decode_texts(self, records: list[bytes]) -> int:
         """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
         runs = read_text_deltas(records)
         for item_id, index, text in runs:
-            growing = self._growing
-            if growing and growing[0] == item_id and growing[1] == index and text:
+            if text and self.grew and self._growing == (item_id, index):
                 self.grew(text)
                 self.say(text)
             else:
                 part = self._add_text(item_id, index, text)
                 # Only behind text of its own nothing can come between it and what is more of it.
-                self._growing = (item_id, index, part) if text else None
+                self._growing, self.grew = ((item_id, index), part.append) if text else (None, None)
         return len(records) if runs else 0
 
     def decode(self, record: bytes) -> None:
