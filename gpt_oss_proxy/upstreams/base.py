@@ -95,6 +95,11 @@ class Decoder(abc.ABC):
             self.failure = error
         return self._take() if self._heard or self._run or self._events or self.failure else None
 
+    @property
+    def knows_more(self) -> bool:
+        """Whether it knows what more text would look like, so that it may take it."""
+        return self._alike is not None
+
     def take(self, shortcut: Shortcut, data: bytes) -> bool:
         """Tell the text of data that bring nothing but more of it, as nearly all reads of a slow answer do.
 
@@ -322,8 +327,6 @@ class Upstream(abc.ABC):
             raise self.status_error(error, request) from error
         try:
             decoder = self.decoder(response.headers, request)
-            if shortcut:
-                offer(response, partial(decoder.take, shortcut))
             blocks = read_blocks(response)
             deadline: float | None = None
             last: list[Event] = []
@@ -345,6 +348,9 @@ class Upstream(abc.ABC):
                         continue
                     elif events or deadline is None:  # what means nothing gives no further time
                         deadline = time.monotonic() + self.grace_seconds
+                    if shortcut and decoder.knows_more:
+                        offer(response, partial(decoder.take, shortcut))
+                        shortcut = None
                     yield events
                 if decoder.failure:
                     raise decoder.failure

@@ -260,8 +260,10 @@ class Body:
         if self.closed:
             return
         self.closed = True
-        self._connection.offer(None)
-        del self._parser, self._taker  # they hold us: together we would wait for the garbage collector
+        if self._taker:
+            self._connection.offer(None)
+            self._taker = None
+        del self._parser  # it holds us: together they would wait for the garbage collector
         if self._reusable:
             self._give_back(self._connection)
         else:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gevent
@@ -35,6 +35,8 @@ from tests.upstreams.decoding import ask
 class Lines(Decoder):
     """Each line is text, but for some words; `done` is the terminal event, after which more may follow."""
 
+    TEXT_MARK = b'"'
+
     def __init__(self) -> None:
         super().__init__(sse.LineDecoder(1000))
 
@@ -52,6 +54,9 @@ class Lines(Decoder):
                 pass
             case _:
                 self.say(json.loads(record))
+
+    def more_text(self, record: bytes) -> str:
+        return json.loads(record) if record.startswith(b'"') else ""
 
     def finish(self) -> None:
         if not self.complete:
@@ -159,6 +164,10 @@ class Raw:
     def __init__(self, *script: bytes | Exception | float) -> None:
         self._script = list(script)
         self.left = len(script)
+        self.taker: Callable[[bytes], bool] | None = None
+
+    def offer(self, taker: Callable[[bytes], bool]) -> None:
+        self.taker = taker
 
     def read1(self, _size: int, *, decode_content: bool) -> bytes:
         assert decode_content
@@ -166,6 +175,8 @@ class Raw:
             step = self._script.pop(0)
             self.left -= 1
             if isinstance(step, bytes):
+                if self.taker and self.taker(step):
+                    continue
                 return step
             if isinstance(step, Exception):
                 raise step
@@ -352,3 +363,33 @@ def test_an_error_of_the_transport_passes_through():
 
 
 # JSON of strangers
+
+
+def test_more_text_takes_the_shortcut_and_what_is_something_else_comes_in_its_place():
+    told: list[Any] = []
+    is_open = True
+
+    def shortcut(text: str) -> bool:
+        if is_open:
+            told.append(text)
+        return is_open
+
+    steps = [b'"a"\n', b'"b"\n', b'"c"\n"d"\n', b"\n", b'"e"\n"', b'f"\n', b"done\n", b'"g"\n', b'"h"\n']
+    for events in Scripted(Script(Response(*steps))).stream(ask(), shortcut):  # type: ignore[arg-type]
+        told.append(events)
+    assert told == [
+        [TextDelta("a")],  # there is nothing that it could be like
+        "b",
+        "cd",
+        [TextDelta("e")],
+        [TextDelta("f")],
+        [],
+        [TextDelta("g")],  # behind an end there is a time limit, which must know of it
+        [TextDelta("h")],
+        [Finish("stop")],
+    ]
+    is_open = False
+    told.clear()
+    for events in Scripted(Script(Response(*steps))).stream(ask(), shortcut):  # type: ignore[arg-type]
+        told += events
+    assert told == [*map(TextDelta, ["a", "b", "cd", "e", "f", "g", "h"]), Finish("stop")]
