@@ -28,7 +28,7 @@ class Turn:
         self._writes: list[Callable[[], None]] = []
 
     def use(self, reader: "Reader", size: int) -> None:
-        """Run whoever waits for what this reader has read, so many bytes, when all others have read. In the hub."""
+        """Give what this reader has read, so many bytes, to its taker or its waiter when all have read. In the hub."""
         if not self._read:
             self._hub.loop.run_callback(self._use)
         self._read.append(reader)

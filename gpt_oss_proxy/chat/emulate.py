@@ -117,7 +117,7 @@ class _Try:
             for events in lists:
                 event = events[0] if len(events) == 1 else None
                 if type(event) is TextDelta:  # as nearly all lists of a long answer are
-                    if self._pass(bool, event.text):
+                    if self._pass(bool, event.text):  # a text is never empty, so bool says yes
                         yield events
                         continue
                 elif self._are_all(events):

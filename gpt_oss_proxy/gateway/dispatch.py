@@ -25,7 +25,7 @@ from gpt_oss_proxy.gateway.peers import Joinable, Peers
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import ClientGone, Relay, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
-from gpt_oss_proxy.gateway.sharing import Identity, Reader, Sharing
+from gpt_oss_proxy.gateway.sharing import Identity, SharedReader, Sharing
 from gpt_oss_proxy.upstreams.base import Upstream
 
 _COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
@@ -119,7 +119,7 @@ class Dispatcher:
         lists = joinable.read() if joinable else call
         # A client's impatience is no failure of the upstream.
         relay = Relay(lists, limits, call.timed_out if limits.idle == self._limits.idle else None)
-        if isinstance(lists, Call | Reader) and hasattr(client, "unsent"):  # it is one of our server's sockets
+        if isinstance(lists, Call | SharedReader) and hasattr(client, "unsent"):  # it is one of our server's sockets
             lists.shortcut = relay.shortcut(client)  # type: ignore[arg-type] # so it is
         close = self._watch(relay, call, client)
         return Answer(relay, close, call, ignored, joinable, wait=not request.stream)

@@ -5,7 +5,8 @@ waits for lists of events with time limits of its own, and ends the call by clos
 
 The two take turns, like a generator and its caller: the call runs only while the next list is awaited, so nothing is
 read ahead of a slow client, and a list needs no queue and no turn of the hub to get from one to the other. Whoever
-does not want to iterate has them pushed: then each is told in the call's own greenlet, without a switch to another.
+does not want to iterate has them pushed: then each is told in the call's own greenlet, without a switch to another, and
+a text that comes alone in the hub, without waking any (`shortcut`).
 """
 
 import time
@@ -121,6 +122,7 @@ class Relay:
             except Exception as error:  # noqa: BLE001 - of `tell`, any: it is raised where that was given
                 self._end_with(error)
                 self._reader.kill()
+            self._heard = True
             self._heard_at = self._told_at = time.monotonic()
             return True
 

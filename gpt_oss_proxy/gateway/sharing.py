@@ -55,7 +55,7 @@ class Shared:
         self._over = False
         self._error: GatewayError | None = None
         self._lists: list[list[Event]] = []
-        self._readers: list[Reader] = []
+        self._readers: list[SharedReader] = []
         self._leavings = 0  # how often it has been left by all
         self._furthest = 0
         self._news = Signal()
@@ -64,13 +64,13 @@ class Shared:
         self._driver.rawlink(self._end)
         self._tell_over = over
 
-    def read(self) -> "Reader":
+    def read(self) -> "SharedReader":
         """Return all lists from the first one on. They must be closed, for as long as they are not the call goes on."""
-        reader = Reader(self._read, self._leave)
+        reader = SharedReader(self._read, self._leave)
         self._readers.append(reader)
         return reader
 
-    def _read(self, reader: "Reader") -> Lists:
+    def _read(self, reader: "SharedReader") -> Lists:
         while True:
             while reader.position < len(self._lists):
                 events = self._lists[reader.position]
@@ -102,7 +102,7 @@ class Shared:
             try:
                 for events in lists:
                     self._append(events)
-                    self._tell()
+                    self._wake()
                     while len(self._lists) - self._furthest >= _READ_AHEAD:
                         self._room.clear()
                         self._room.wait()
@@ -120,7 +120,7 @@ class Shared:
         self.finished = isinstance(events[-1], Finish)
         self.lost = self.lost or self.size > _LARGEST_SHARED
 
-    def _advance(self, reader: "Reader") -> None:
+    def _advance(self, reader: "SharedReader") -> None:
         reader.position += 1
         if reader.position > self._furthest:
             self._furthest = reader.position
@@ -137,14 +137,14 @@ class Shared:
             self._error = UpstreamIncomplete()
         self._over = True
         self.lost = self.lost or not self.finished
-        self._tell()
+        self._wake()
         self._tell_over(self)
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         news, self._news = self._news, Signal()
         news.set()
 
-    def _leave(self, reader: "Reader") -> None:
+    def _leave(self, reader: "SharedReader") -> None:
         self._readers.remove(reader)
         if not self._readers and not self.finished:
             self._leavings += 1
@@ -156,7 +156,7 @@ class Shared:
             self._driver.kill(block=False)
 
 
-class Reader:
+class SharedReader:
     """One reader of a shared call, from the moment when the call is promised to it, maybe long before it reads.
 
     `position` is how many lists it was given; `shortcut` is its own, if it has one.
@@ -164,10 +164,10 @@ class Reader:
 
     shortcut: Shortcut | None = None
 
-    def __init__(self, read: "Callable[[Reader], Lists]", leave: "Callable[[Reader], None]") -> None:
+    def __init__(self, read: "Callable[[SharedReader], Lists]", leave: "Callable[[SharedReader], None]") -> None:
         self.position = 0
         self._lists = read(self)
-        self._leave: Callable[[Reader], None] | None = leave
+        self._leave: Callable[[SharedReader], None] | None = leave
 
     def __iter__(self) -> Iterator[list[Event]]:
         return self._lists

@@ -70,6 +70,8 @@ class Answer:
     def close(self) -> None:
         """Send what ends it. Raises OSError."""
         self._send(self._end())
+        if self._streams and not self._chunked:  # nothing behind the last piece sends that
+            self._sock.flush()
 
     def _end(self) -> bytes:
         ended, self._ended = self._ended, True

@@ -159,6 +159,7 @@ class Body:
         self._broken: Exception | None = None
         self._taker: Callable[[bytes], bool] | None = None
         self._fed = False  # what comes next has been given to the parser
+        self._overhead = 0  # bytes of chunk heads and trailers since the last piece
 
     def read_head(self) -> None:
         """Read until the head is there. Raises OSError, or HTTPException for what is no HTTP."""
@@ -200,12 +201,13 @@ class Body:
 
         It is offered what has come with one read, never the end, and returns whether it has taken it.
         """
-        self._taker = taker
-        self._connection.offer(self._take)
+        if not self.closed:  # else its connection is somebody else's
+            self._taker = taker
+            self._connection.offer(self._take)
 
     def _take(self, data: bytes) -> bool:
         """Return whether the taker has taken all that these bytes bring."""
-        try:
+        try:  # as `_feed`, without a call a token
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._break(error)
@@ -217,16 +219,17 @@ class Body:
             return False
         pieces.clear()
         self._fed = False
+        self._overhead = 0
         return True
 
     def _await_pieces(self) -> None:
-        size = 0  # of chunk heads and trailers
+        self._overhead = 0
         while not self._pieces and not self._complete:
-            if self._broken or size > _MOST_HEAD_BYTES:
+            if self._broken or self._overhead > _MOST_HEAD_BYTES:
                 raise ValueError("broken chunks") from self._broken
             data = self._connection.receive()
             if data:
-                size += len(data)
+                self._overhead += len(data)
                 if not self._fed:
                     self._feed(data)
                 self._fed = False

@@ -32,6 +32,9 @@ class Sock:
         self.writes.append(bytes(data))
         self.soon.append(bytes(data))
 
+    def flush(self) -> None:
+        self.soon.clear()
+
 
 def begin(
     method: str = "GET", version: tuple[int, int] = (1, 1), *, keep_alive: bool = True
@@ -249,3 +252,14 @@ def test_each_second_has_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
         answer.start_response("200 OK", [])
         answer.close()
         assert writes[0].split(b"\r\n")[2] == f"Date: {date}".encode()
+
+
+def test_the_middle_of_a_stream_without_chunks_is_sent_soon_too_and_its_end_waits_for_that() -> None:
+    sock = Sock()
+    answer = Answer(sock, "GET", (1, 0), keep_alive=False)
+    answer.start_response("200 OK", [TYPE])
+    for piece in (b"first", b"a", b"b"):
+        answer.write(piece)
+    assert sock.soon == [b"a", b"b"]
+    answer.close()
+    assert sock.soon == []

@@ -1,4 +1,4 @@
-"""What every upstream is: decoding as bytes come, how an answer ends, and what JSON of strangers may hold."""
+"""What every upstream is: decoding as bytes come, how an answer ends, and what takes a shortcut."""
 
 import json
 import time
@@ -360,9 +360,6 @@ def test_a_status_is_an_error_of_ours():
 def test_an_error_of_the_transport_passes_through():
     with pytest.raises(UpstreamConnectionError):
         list(Scripted(Script(UpstreamConnectionError())).stream(ask()))  # type: ignore[arg-type]
-
-
-# JSON of strangers
 
 
 def test_more_text_takes_the_shortcut_and_what_is_something_else_comes_in_its_place():

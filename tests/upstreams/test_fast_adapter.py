@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete, UpstreamProtocolError
-from gpt_oss_proxy.upstreams import connections
+from gpt_oss_proxy.upstreams import connections, fast_adapter
 from gpt_oss_proxy.upstreams.fast_adapter import Body, FastAdapter
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 from gpt_oss_proxy.upstreams.transport import Transport, offer, read_blocks
@@ -182,12 +182,31 @@ def test_the_next_answer_of_a_connection_knows_nothing_of_a_taker(adapter, monke
 
 
 def test_who_cannot_offer_offers_nothing(adapter):
+    offered = []
     body = gzip.compress(b"abc")
     head = CHUNKED + b"Content-Encoding: gzip\r\n\r\n"
     for kind in (adapter, StandardAdapter(5)):
         server = RawServer([head, wait, chunk(body[:5]), wait, chunk(body[5:]), wait, chunk(b"")])
         with get(kind, server.url) as response:
-            offer(response, lambda _block: 1 / 0)
+            offer(response, offered.append)
             assert b"".join(read_blocks(response)) == b"abc"
         server.stop()
         kind.close()
+    assert offered == []
+
+
+def test_chunk_heads_that_come_alone_may_be_many_in_a_long_answer(adapter, monkeypatch):
+    monkeypatch.setattr(fast_adapter, "_MOST_HEAD_BYTES", 20)
+    steps = [step for _ in range(12) for step in (b"5\r\n", b"hello\r\n")]
+    taken, left, error = split(adapter, *steps, chunk(b""))
+    assert (taken, left, error) == ([b"hello"] * 12, [], None)
+
+
+def test_a_body_that_was_read_to_its_end_offers_nothing(adapter):
+    server = RawServer([CHUNKED + b"\r\n" + chunk(b"a") + chunk(b"")])
+    with get(adapter, server.url) as response:
+        assert next(read_blocks(response)) == b"a"
+        offer(response, lambda _block: True)
+        (connection,) = adapter._pools.popitem()[1].idle
+        assert connection._reader.taker is None
+    server.stop()
