@@ -94,9 +94,11 @@ class Harmony(Filter):
         return head
 
     def _spill(self) -> None:
-        """A head that no body follows: what is more than a head was meant as text."""
+        """A head that no body follows: what is more than a head was meant as text, and so is what follows it."""
+        too_long = self._head_length > _LONGEST_HEAD
         text = "".join(piece for piece in self._end_head() if piece not in _HEAD)
-        if not _BARE_HEAD.fullmatch(text):
+        if too_long or not _BARE_HEAD.fullmatch(text):
+            self._reasons = self._calls = False
             self.say(text)
 
     def _open(self, head: str) -> None:

@@ -78,10 +78,9 @@ class Shared:
                 yield events
             if self._over:
                 break
-            told = len(self._lists)
             news = self._news
             news.wait()
-            if told == len(self._lists):
+            if reader.position == len(self._lists):
                 yield []  # a sign of life
         if self._error:
             raise self._error

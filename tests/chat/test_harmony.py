@@ -25,7 +25,13 @@ def test_each_channel_becomes_what_it_is(places: list[int]) -> None:
     assert out[-1] == Finish("stop")
 
 
-@given(st.lists(st.one_of(st.sampled_from(TAGS), st.text("ab<|> \n", max_size=6)), max_size=20).map("".join), PLACES)
+LONG = ["<|channel|>analysis<|message|>", "<|channel|>commentary to=f<|message|>", "long " * 70, " " * 400]
+
+
+@given(
+    st.lists(st.one_of(st.sampled_from([*TAGS, *LONG]), st.text("ab<|> \n", max_size=6)), max_size=20).map("".join),
+    PLACES,
+)
 def test_pieces_give_what_the_whole_gives_and_no_tag_gets_through(text: str, places: list[int]) -> None:
     whole, pieces = run(Harmony(), texts([text])), run(Harmony(), texts(cut(text, places)))
     told = [(text_of(out), reasoning_of(out), calls_of(out)) for out in (whole, pieces)]
@@ -56,6 +62,7 @@ def test_text_without_markup_passes_as_it_came() -> None:
         ("<|start|>" + "long " * 100, "long " * 100),
         ("Hello.<|return|>", "Hello."),
         ("<|", "<|"),
+        ("<|channel|>analysis<|message|>Hm.<|start|>" + "long " * 100, "long " * 100),  # behind reasoning, too
     ],
 )
 def test_what_is_no_head_is_not_lost(text: str, said: str) -> None:

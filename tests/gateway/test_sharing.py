@@ -259,3 +259,16 @@ def test_no_shortcut_goes_past_a_list_that_its_reader_has_not_read(calls: Sharin
     assert [events for events in reader if events] == [B, END]
     reader.close()
     assert not shared.tell("behind all")
+
+
+def test_a_sign_of_life_behind_a_shortcut_is_one(calls: Sharing) -> None:
+    _, shared = begin(calls, A, 0.02, [], 0.02, B, END)
+    reader = shared.read()
+    reader.shortcut = lambda _text: True
+    assert next(reader) == A
+    reading = gevent.spawn(list, reader)
+    gevent.sleep(0.01)
+    assert shared.tell("x")
+    told = reading.get()
+    assert (told[0], [events for events in told if events]) == ([], [B, END])
+    reader.close()
