@@ -77,7 +77,10 @@ class Scripted(Upstream):
             for step in self.script:
                 match step:
                     case BaseException():
-                        raise step
+                        try:
+                            raise step
+                        finally:
+                            del step  # it has this frame
                     case [TextDelta(text)] if shortcut and shortcut(text):
                         self.shortened.append(text)
                     case list():

@@ -100,6 +100,7 @@ class Call(Opened):
         self.shortcut = None
         if self._asking:
             self._asking.close()
+            self._asking = None  # it refers to us: together we would wait for the garbage collector
 
     def timed_out(self) -> None:
         """The upstream has said nothing for too long; its lists are no longer waited for."""

@@ -6,6 +6,7 @@ its own and is kept for a while, so it is done only for requests that say that t
 """
 
 import contextlib
+import copy
 import time
 import uuid
 from collections import OrderedDict
@@ -83,7 +84,7 @@ class Shared:
             if reader.position == len(self._lists):
                 yield []  # a sign of life
         if self._error:
-            raise self._error
+            raise copy.copy(self._error)  # each reader has frames of its own
 
     def tell(self, text: str) -> bool:
         """Tell it as the next list to the only reader, if that has read all others: the shortcut of the call."""
@@ -106,7 +107,7 @@ class Shared:
                         self._room.clear()
                         self._room.wait()
             except GatewayError as error:
-                return error
+                return copy.copy(error)  # without its frames, which would keep all that they have used
             except gevent.GreenletExit:  # see Relay: it would keep sockets open
                 pass
         return None

@@ -95,6 +95,13 @@ class Decoder(abc.ABC):
             self.failure = error
         return self._take() if self._heard or self._run or self._events or self.failure else None
 
+    def raise_failure(self) -> None:
+        """Raise what a record has told of."""
+        try:
+            raise self.failure or UpstreamProtocolError
+        finally:
+            self.failure = None  # it would keep us, and we it
+
     @property
     def knows_more(self) -> bool:
         """Whether it knows what more text would look like, so that it may take it."""
@@ -353,7 +360,7 @@ class Upstream(abc.ABC):
                         shortcut = None
                     yield events
                 if decoder.failure:
-                    raise decoder.failure
+                    decoder.raise_failure()
             yield from _end(decoder, last)
             if decoder.ended:  # else there is no rest, or it was waited for in vain
                 self._read_rest(response, blocks)

@@ -271,6 +271,30 @@ def test_text_takes_the_shortcut_to_a_client_of_our_server(identity: Identity | 
     assert upstream.shortened == ["b", "c"]
 
 
+@pytest.mark.parametrize("identity", [None, Identity("name", "body", again=False)], ids=["its own", "shared"])
+@pytest.mark.parametrize("options", [{}, {"stop": "x"}], ids=["plain", "emulated"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_answer_that_is_over_waits_for_no_garbage_collector(
+    identity: Identity | None, options: dict[str, Any], fails: bool
+) -> None:
+    upstream = Scripted(A, 0.01, RateLimited() if fails else END)
+    gate = dispatcher(upstream)
+    gc.collect()
+    gc.disable()
+    try:
+        found = gate.dispatch(asking(stream=True, options=options), record(), None, identity=identity)
+        alive = [weakref.ref(found._relay), *map(weakref.ref, gate._running.values())]
+        with contextlib.suppress(RateLimited):
+            found.push(lambda _events: None)
+        found.close()
+        del found
+        upstream.script = ()  # the error has frames
+        gevent.sleep(0.01)
+        assert [thing() for thing in alive] == [None, None]
+    finally:
+        gc.enable()
+
+
 def test_several_choices_and_the_clients_of_other_servers_have_no_shortcut() -> None:
     theirs, ours = socket.socketpair()
     with theirs, ours:

@@ -442,7 +442,7 @@ class Client:
 
 def test_a_shortcut_tells_in_its_place_and_is_closed_while_it_must_be() -> None:
     client = Client()
-    upstream = Scripted(A, 0.02, B, LONG)
+    upstream = Scripted(A, 0.3, B, LONG)
     relay = relay_of(upstream)
     shortcut = relay.shortcut(client)
     assert not shortcut("before it is pushed")
@@ -460,7 +460,9 @@ def test_a_shortcut_tells_in_its_place_and_is_closed_while_it_must_be() -> None:
     client.unsent = b""
     taken: list[bool] = []
     gevent.get_hub().loop.run_callback(lambda: taken.append(shortcut("x")))
-    gevent.sleep(0.03)
+    with gevent.Timeout(5):
+        while len(found) < 3:
+            gevent.sleep(0.01)
     assert (found, taken) == ([A, [TextDelta("x")], B], [True])
     relay.stop(ClientGone())
     assert not shortcut("behind the end")
@@ -470,15 +472,15 @@ def test_a_shortcut_tells_in_its_place_and_is_closed_while_it_must_be() -> None:
 
 
 def test_what_takes_a_shortcut_is_heard_and_told() -> None:
-    relay = relay_of(Scripted(A, 0.12, END), idle=0.05, keepalive=0.05)
+    relay = relay_of(Scripted(A, 0.7, END), idle=0.3, keepalive=0.3)
     shortcut = relay.shortcut(Client())
     found: list[Any] = []
     pushing = gevent.spawn(relay.push, found.append)
-    for _ in range(4):
-        gevent.sleep(0.02)
+    for _ in range(5):
+        gevent.sleep(0.1)
         assert shortcut("x")
     pushing.get()
-    assert found == [A, *[[TextDelta("x")]] * 4, END]
+    assert found == [A, *[[TextDelta("x")]] * 5, END]
 
 
 def test_what_cannot_be_told_by_a_shortcut_is_raised_where_it_was_pushed() -> None:

@@ -225,7 +225,7 @@ def test_a_bug_is_an_internal_error_for_all(calls: Sharing) -> None:
 
 
 def test_a_text_takes_the_shortcut_of_the_only_reader_and_is_kept_for_those_who_join(calls: Sharing) -> None:
-    _, shared = begin(calls, A, 0.03, B, END)
+    _, shared = begin(calls, A, 0.3, B, END)
     told: list[str] = []
     reader = shared.read()
     assert not shared.tell("before anybody has one")

@@ -4,6 +4,7 @@ import gc
 import gzip
 import http.client
 import itertools
+import os
 import threading
 import time
 import weakref
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from gpt_oss_proxy import turn
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete, UpstreamProtocolError
 from gpt_oss_proxy.upstreams import connections, fast_adapter
 from gpt_oss_proxy.upstreams.fast_adapter import Body, FastAdapter
@@ -120,13 +122,40 @@ def test_an_answer_that_is_over_needs_no_garbage_collector(adapter):
     server.stop()
 
 
-def wait(_connection: object = None) -> None:
-    time.sleep(0.03)
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Return what makes steps of bytes each come in a read of its own: the next is sent when the one before is read."""
+    read = 0
+    original = os.read
+
+    def count(descriptor, size):
+        nonlocal read
+        data = original(descriptor, size)
+        read += len(data)
+        return data
+
+    monkeypatch.setattr(turn.os, "read", count)
+
+    def until(size):
+        def wait(_connection):
+            while read < size:
+                time.sleep(0.001)
+
+        return wait
+
+    def steps(*given):
+        sizes = itertools.accumulate(len(step) if isinstance(step, bytes) else 0 for step in given)
+        return list(itertools.chain(*((step, until(size)) for step, size in zip(given, sizes, strict=True))))
+
+    return steps
 
 
-def split(adapter, *steps, takes=lambda _block: True):
+HEAD = CHUNKED + b"\r\n"
+
+
+def split(adapter, steps, takes=lambda _block: True):
     """Return what was taken and what was left for the reader of a body that comes in these steps, and its error."""
-    server = RawServer([CHUNKED + b"\r\n", wait, *itertools.chain(*((step, wait) for step in steps))])
+    server = RawServer(steps)
     taken, left, error = [], [], None
 
     def take(block):
@@ -145,32 +174,35 @@ def split(adapter, *steps, takes=lambda _block: True):
     return taken, left, error
 
 
-def test_a_taker_gets_what_each_read_brings_but_never_the_end(adapter):
-    steps = [chunk(b"a"), chunk(b"b") + chunk(b"c"), chunk(b"d") + chunk(b"")]
-    assert split(adapter, *steps) == ([b"a", b"bc"], [b"d"], None)
+def test_a_taker_gets_what_each_read_brings_but_never_the_end(adapter, one_by_one):
+    steps = one_by_one(HEAD, chunk(b"a"), chunk(b"b") + chunk(b"c"), chunk(b"d") + chunk(b""))
+    assert split(adapter, steps) == ([b"a", b"bc"], [b"d"], None)
 
 
-def test_what_a_taker_leaves_comes_as_ever_and_once(adapter):
-    steps = [chunk(b"a"), chunk(b"b") + chunk(b"c"), chunk(b"d"), chunk(b"")]
-    taken, left, error = split(adapter, *steps, takes=lambda block: block != b"bc")
+def test_what_a_taker_leaves_comes_as_ever_and_once(adapter, one_by_one):
+    steps = one_by_one(HEAD, chunk(b"a"), chunk(b"b") + chunk(b"c"), chunk(b"d"), chunk(b""))
+    taken, left, error = split(adapter, steps, takes=lambda block: block != b"bc")
     assert (taken, left, error) == ([b"a", b"d"], [b"bc"], None)
 
 
-def test_a_taker_meets_chunks_that_are_cut_anywhere(adapter):
+def test_a_taker_meets_chunks_that_are_cut_anywhere(adapter, one_by_one):
     body = chunk(b"abc") + chunk(b"de")
-    taken, left, error = split(adapter, *(body[i : i + 1] for i in range(len(body))), chunk(b""))
+    steps = one_by_one(HEAD, *(body[place : place + 1] for place in range(len(body))), chunk(b""))
+    taken, left, error = split(adapter, steps)
     assert (b"".join(taken), left, error) == (b"abcde", [], None)
 
 
-def test_a_taker_is_not_given_what_comes_with_a_break(adapter):
-    assert split(adapter, chunk(b"a"), chunk(b"b") + b"no chunk") == ([b"a"], [b"b"], UpstreamIncomplete)
-    assert split(adapter, chunk(b"a"), close) == ([b"a"], [], UpstreamIncomplete)
+@pytest.mark.parametrize(("end", "left"), [(chunk(b"b") + b"no chunk", [b"b"]), (close, [])])
+def test_a_taker_is_not_given_what_comes_with_a_break(adapter, one_by_one, end, left):
+    steps = [*one_by_one(HEAD, chunk(b"a")), end]
+    assert split(adapter, steps) == ([b"a"], left, UpstreamIncomplete)
 
 
-def test_the_next_answer_of_a_connection_knows_nothing_of_a_taker(adapter, monkeypatch):
+def test_the_next_answer_of_a_connection_knows_nothing_of_a_taker(adapter, monkeypatch, one_by_one):
     monkeypatch.setattr(connections, "REST_SECONDS", 0)
-    steps = [CHUNKED + b"\r\n", wait, chunk(b"a"), wait, chunk(b"b"), wait, chunk(b"")]
-    server = RawServer(steps)
+    answer = HEAD, chunk(b"a"), chunk(b"b"), chunk(b"")
+    steps = one_by_one(*answer, *answer)
+    server = RawServer(steps[:8], steps[8:])
     taken = []
     with get(adapter, server.url) as response:
         offer(response, lambda block: not taken.append(block))
@@ -186,7 +218,8 @@ def test_who_cannot_offer_offers_nothing(adapter):
     body = gzip.compress(b"abc")
     head = CHUNKED + b"Content-Encoding: gzip\r\n\r\n"
     for kind in (adapter, StandardAdapter(5)):
-        server = RawServer([head, wait, chunk(body[:5]), wait, chunk(body[5:]), wait, chunk(b"")])
+        pause = lambda _connection: time.sleep(0.01)  # noqa: E731 - a step
+        server = RawServer([head, pause, chunk(body[:5]), pause, chunk(body[5:]), pause, chunk(b"")])
         with get(kind, server.url) as response:
             offer(response, offered.append)
             assert b"".join(read_blocks(response)) == b"abc"
@@ -195,11 +228,11 @@ def test_who_cannot_offer_offers_nothing(adapter):
     assert offered == []
 
 
-def test_chunk_heads_that_come_alone_may_be_many_in_a_long_answer(adapter, monkeypatch):
-    monkeypatch.setattr(fast_adapter, "_MOST_HEAD_BYTES", 20)
-    steps = [step for _ in range(12) for step in (b"5\r\n", b"hello\r\n")]
-    taken, left, error = split(adapter, *steps, chunk(b""))
-    assert (taken, left, error) == ([b"hello"] * 12, [], None)
+def test_chunk_heads_that_come_alone_may_be_many_in_a_long_answer(adapter, monkeypatch, one_by_one):
+    steps = one_by_one(HEAD, *[step for _ in range(50) for step in (b"5\r\n", b"hello\r\n")], chunk(b""))
+    monkeypatch.setattr(fast_adapter, "_MOST_HEAD_BYTES", len(HEAD))
+    taken, left, error = split(adapter, steps)
+    assert (taken, left, error) == ([b"hello"] * 50, [], None)
 
 
 def test_a_body_that_was_read_to_its_end_offers_nothing(adapter):
