@@ -19,7 +19,8 @@ from gpt_oss_proxy.gateway.breaker import Breaker
 from gpt_oss_proxy.gateway.guard import Guard
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.settings import Settings
-from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream
+from gpt_oss_proxy.upstreams.base import Model, Upstream
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.transport import Transport
 
 Step = list[Event] | float | BaseException

@@ -1,15 +1,18 @@
 """Prometheus metrics of all workers, from what the access log knows of each request, and the state of the upstreams.
 
 The library keeps counts of several processes in files of the folder PROMETHEUS_MULTIPROC_DIR, which gunicorn.conf.py
-makes; without it (in tests) they are those of this process.
+makes; without it (in tests) they are those of this process. Requests are counted a second late at most, many together:
+one by one the library's locks and files would cost a request more than its client's socket.
 """
 
+import collections
 import contextlib
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 
+import gevent
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -20,6 +23,8 @@ from gpt_oss_proxy.gateway.guard import Guard
 from gpt_oss_proxy.gateway.places import Places
 
 _FILE_BYTES = 1024 * 1024  # prometheus_client's own first size
+_LATE_SECONDS = 1.0
+_MOST_WAITING = 1024  # requests; to count them takes a millisecond
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -63,25 +68,22 @@ class Metrics:
         self._tries = Counter(
             "gpt_oss_proxy_upstream_tries", "How often upstreams were asked.", ["upstream"], registry=self._registry
         )
-        self._first = Histogram(
+        self._first = _Histogram(
             "gpt_oss_proxy_first_events_seconds",
             "From the request to the first events of its answer.",
             ["upstream"],
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._total = Histogram(
+        self._total = _Histogram(
             "gpt_oss_proxy_request_seconds",
             "From the request to its end.",
             ["upstream"],
             buckets=_SECONDS,
             registry=self._registry,
         )
-        # A look-up by labels costs the library more than the counting.
-        self._requests_of = lru_cache(1024)(self._requests.labels)
-        self._tries_of = lru_cache(64)(self._tries.labels)
-        self._first_of = lru_cache(64)(self._first.labels)
-        self._total_of = lru_cache(64)(self._total.labels)
+        self._waiting: list[Record] = []  # to be counted
+        self._is_due = False
 
     def reserve(self) -> None:
         """Make room for this process's counts: on a full disk the first write into a sparse file would kill it.
@@ -105,20 +107,37 @@ class Metrics:
                     path.unlink()
 
     def observe(self, record: Record) -> None:
-        """Count a request that is over."""
+        """Note a request that is over; it is counted soon."""
         if self._broken:
             return
-        self._requests_of(record.upstream, str(record.stream).lower(), str(record.status), record.outcome).inc()
-        for upstream in record.asked:
-            self._tries_of(upstream).inc()
-        if record.upstream:
-            self._total_of(record.upstream).observe(record.total_seconds)
-            first = record.first_seconds
-            if first is not None:
-                self._first_of(record.upstream).observe(first)
+        self._waiting.append(record)
+        if len(self._waiting) >= _MOST_WAITING:
+            self.count()
+        elif not self._is_due:
+            self._is_due = True
+            gevent.spawn_later(_LATE_SECONDS, self._count_what_is_due)
+
+    def count(self) -> None:
+        """Count what was noted, now."""
+        waiting, self._waiting = self._waiting, []
+        ends = collections.Counter((one.upstream, one.stream, one.status, one.outcome) for one in waiting)
+        for (upstream, stream, status, outcome), number in ends.items():
+            self._requests.labels(upstream, str(stream).lower(), str(status), outcome).inc(number)
+        for upstream, number in collections.Counter(name for one in waiting for name in one.asked).items():
+            self._tries.labels(upstream).inc(number)
+        for upstream in {one.upstream for one in waiting} - {""}:
+            there = [one for one in waiting if one.upstream == upstream]
+            self._total.labels(upstream).observe_all([one.total_seconds for one in there])
+            firsts = [one.first_seconds for one in there]
+            self._first.labels(upstream).observe_all([first for first in firsts if first is not None])
+
+    def _count_what_is_due(self) -> None:
+        self._is_due = False
+        self.count()
 
     def text(self) -> bytes:
         """Return everything, summed over all workers, those that have ended included."""
+        self.count()
         counted = self._registry
         if self._folder and Path(self._folder).is_dir():
             counted = CollectorRegistry()
@@ -126,6 +145,18 @@ class Metrics:
         states = CollectorRegistry()
         states.register(self._state)
         return generate_latest(counted) + generate_latest(states)
+
+
+class _Histogram(Histogram):
+    """One that can be told many values by a few counts; the library knows only one value after the other."""
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Observe them."""
+        if values:
+            self._sum.inc(sum(values))
+        # A bucket has what is not above its bound, and the last one has no bound.
+        for bucket, number in collections.Counter(bisect_left(self._upper_bounds, value) for value in values).items():
+            self._buckets[bucket].inc(number)
 
 
 class _State(Collector):

@@ -14,7 +14,8 @@ from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Finish, FinishReason, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Part, Text
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamIncomplete, UpstreamProtocolError, quote
-from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream
+from gpt_oss_proxy.upstreams.base import Model, Upstream
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.transport import (
     HTTPStatusError,
     Transport,

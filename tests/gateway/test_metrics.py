@@ -4,10 +4,15 @@ import os
 import re
 from pathlib import Path
 
+import gevent
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
 
+from gpt_oss_proxy.gateway import metrics as module
 from gpt_oss_proxy.gateway.board import Board
-from gpt_oss_proxy.gateway.metrics import Metrics
+from gpt_oss_proxy.gateway.metrics import Metrics, _Histogram
 from gpt_oss_proxy.gateway.places import Places
 from tests.doubles import Scripted, guard, record
 
@@ -36,6 +41,44 @@ def test_requests_are_counted_by_how_they_ended_and_times_by_upstream() -> None:
         'gpt_oss_proxy_request_seconds_sum{upstream="chatkit"}': 6,
         "gpt_oss_proxy_running": 0,
     }
+
+
+@given(st.lists(st.floats(0, 4) | st.sampled_from([0.5, 1.0, 2.0])))
+def test_many_values_are_observed_as_one_after_the_other(seconds: list[float]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    together = _Histogram("seconds", "?", buckets=(0.5, 1, 2), registry=ours)
+    single = Histogram("seconds", "?", buckets=(0.5, 1, 2), registry=theirs)
+    together.observe_all(seconds)
+    for value in seconds:
+        single.observe(value)
+    for name, bound in [("seconds_bucket", {"le": le}) for le in ("0.5", "1.0", "2.0", "+Inf")] + [
+        ("seconds_count", {})
+    ]:
+        assert ours.get_sample_value(name, bound) == theirs.get_sample_value(name, bound)
+    assert ours.get_sample_value("seconds_sum") == pytest.approx(theirs.get_sample_value("seconds_sum"))
+
+
+def test_requests_are_counted_after_a_while_and_at_once_if_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LATE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_MOST_WAITING", 3)
+    metrics = Metrics(Places(Board(), 5), [], folder=None)
+
+    def counted() -> float | None:
+        labels = {"upstream": "", "stream": "false", "status": "200", "outcome": "ok"}
+        return metrics._registry.get_sample_value("gpt_oss_proxy_requests_total", labels)
+
+    def note() -> None:
+        one = record()
+        one.status = 200
+        metrics.observe(one)
+
+    seen = []
+    for pause in (0, 0, 0, 0, 0.05, 0, 0.05):
+        note()
+        if pause:
+            gevent.sleep(pause)
+        seen.append(counted())
+    assert seen == [None, None, 3, 3, 5, 5, 7]
 
 
 def test_a_request_that_reached_no_upstream_has_no_times() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text, ToolCall
-from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete
-from gpt_oss_proxy.upstreams.base import Decoder
+from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamIncomplete, UpstreamProtocolError
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from tests.doubles import collect
 
 SIZES = (1, 7, 1_000_000)
@@ -133,3 +134,35 @@ def _seconds(make_decoder: Callable[[], Decoder], body: bytes) -> float:
     begun = time.process_time()
     run(make_decoder(), body, 65536)
     return time.process_time() - begun
+
+
+class Lines(Decoder):
+    """Each line is text, but for some words; `done` is the terminal event, after which more may follow."""
+
+    TEXT_MARK = b'"'
+
+    def __init__(self) -> None:
+        super().__init__(sse.LineDecoder(1000))
+
+    def decode(self, record: bytes) -> None:
+        match record:
+            case b"{":
+                raise UpstreamProtocolError
+            case b"done":
+                self.complete = True
+            case b"END":
+                self.complete = self.ended = True
+            case b"fail":
+                raise UpstreamFailed
+            case b"":
+                pass
+            case _:
+                self.say(json.loads(record))
+
+    def more_text(self, record: bytes) -> str:
+        return json.loads(record) if record.startswith(b'"') else ""
+
+    def finish(self) -> None:
+        if not self.complete:
+            raise UpstreamIncomplete
+        self.emit(Finish("stop"))

@@ -7,7 +7,8 @@ from gpt_oss_proxy.chat.events import Finish
 from gpt_oss_proxy.chat.fold import fold
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamIncomplete
-from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream
+from gpt_oss_proxy.upstreams.base import Model, Upstream
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.transport import Transport
 
 

@@ -21,8 +21,8 @@ from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete, UpstreamProto
 from gpt_oss_proxy.upstreams.ai_sdk import FirstLineDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
-from gpt_oss_proxy.upstreams.base import Decoder
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.openai import OpenAIDecoder
 from gpt_oss_proxy.upstreams.transport import _error_text, _retry_after
 from gpt_oss_proxy.upstreams.values import json_text, json_value, whole

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from gpt_oss_proxy.chat.events import Event, Finish, Started, TextDelta
 from gpt_oss_proxy.errors import GatewayError, UpstreamTooLarge
-from gpt_oss_proxy.upstreams import base
+from gpt_oss_proxy.upstreams import decoder as module
 from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
-from gpt_oss_proxy.upstreams.base import Decoder
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.openai import OpenAIDecoder
 from tests.upstreams import recorded
 from tests.upstreams.decoding import TOOLS, ask, merged, run, sse_bytes
@@ -249,7 +249,7 @@ def test_what_is_taken_and_what_is_fed_say_together_what_is_said_if_all_is_fed(
 
 def test_where_no_event_is_like_another_it_is_given_up_to_learn(monkeypatch: pytest.MonkeyPatch):
     learnt: list[bytes] = []
-    monkeypatch.setattr(base, "learn", lambda record, *_: learnt.append(record))
+    monkeypatch.setattr(module, "learn", lambda record, *_: learnt.append(record))
     body = sse_bytes(*(chunk("a", at=number) for number in range(100)))
     for reads in (body.splitlines(keepends=True), [body]):
         learnt.clear()
@@ -368,7 +368,7 @@ def test_a_record_is_never_completed_by_the_next(records: list[bytes]):
 
 @pytest.mark.parametrize("size", [None, 1_000_000], ids=["alone", "together"])
 def test_too_much_text_behind_the_end_does_no_harm_however_it_comes(monkeypatch, size):
-    monkeypatch.setattr(base, "_LONGEST_ANSWER", 5)
+    monkeypatch.setattr(module, "_LONGEST_ANSWER", 5)
     chunks = [
         {"id": "a-1", "choices": [{"delta": {"content": text}, "finish_reason": reason}]}
         for text, reason in [("a", None), ("bc", None), ("", "stop"), ("def", None)]
@@ -379,7 +379,7 @@ def test_too_much_text_behind_the_end_does_no_harm_however_it_comes(monkeypatch,
 
 @pytest.mark.parametrize("size", [None, 1_000_000], ids=["alone", "together"])
 def test_too_much_text_before_the_end_is_a_failure_however_it_comes(monkeypatch, size):
-    monkeypatch.setattr(base, "_LONGEST_ANSWER", 5)
+    monkeypatch.setattr(module, "_LONGEST_ANSWER", 5)
     chunks = [{"id": "a-1", "choices": [{"delta": {"content": text}}]} for text in ("a", "bcd", "éf")]
     events, error = run(OpenAIDecoder(10_000), sse_bytes(*chunks), size)
     assert (events[0], type(error)) == (Started("a-1"), UpstreamTooLarge)

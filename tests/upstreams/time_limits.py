@@ -26,8 +26,9 @@ from gpt_oss_proxy.chat.request import ChatRequest  # noqa: E402
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete  # noqa: E402
 from gpt_oss_proxy.gateway.relay import Relay, TimeLimits  # noqa: E402
 from gpt_oss_proxy.upstreams import connections, standard_adapter, transport  # noqa: E402
-from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream  # noqa: E402
+from gpt_oss_proxy.upstreams.base import Model, Upstream  # noqa: E402
 from gpt_oss_proxy.upstreams.chatkit import ChatKit  # noqa: E402
+from gpt_oss_proxy.upstreams.decoder import Decoder  # noqa: E402
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, read_blocks  # noqa: E402
 from tests.upstreams.decoding import ask, sse_bytes  # noqa: E402
 from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, RawServer, Step, chunk, with_length  # noqa: E402

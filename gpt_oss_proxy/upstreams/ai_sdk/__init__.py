@@ -18,7 +18,8 @@ from gpt_oss_proxy.sse import LineDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.request import build_body
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
-from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream
+from gpt_oss_proxy.upstreams.base import Model, Upstream
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, model_not_found
 
 _MODELS = (

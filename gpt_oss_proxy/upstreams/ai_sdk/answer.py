@@ -7,7 +7,7 @@ from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamFailed, quote
 from gpt_oss_proxy.sse import Decoder as SseDecoder
 from gpt_oss_proxy.sse import LineDecoder
-from gpt_oss_proxy.upstreams.base import Decoder
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.values import field, json_text, upstream_said
 
 _REASONS: dict[str, FinishReason] = {"length": "length", "content-filter": "content_filter"}

@@ -12,9 +12,10 @@ import msgspec
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamProtocolError
 from gpt_oss_proxy.settings import ChatKitDialect
-from gpt_oss_proxy.upstreams.base import Decoder, Model, Upstream
+from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
 from gpt_oss_proxy.upstreams.chatkit.request import build_body, build_headers
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.transport import Transport
 
 _MODELS = (

@@ -16,9 +16,9 @@ from gpt_oss_proxy.errors import (
     UpstreamIncomplete,
     quote,
 )
-from gpt_oss_proxy.upstreams.base import Decoder
 from gpt_oss_proxy.upstreams.chatkit.item import SEPARATOR, Item, Part, join_texts, widget_texts
 from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_deltas, text_deltas
+from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.values import field, json_object, json_text, upstream_said, whole
 
 _SIGN_IN = re.compile(r"\b(sign|log)[\s-]?in\b|captcha|verify (that )?you are|session (has )?expired", re.IGNORECASE)
