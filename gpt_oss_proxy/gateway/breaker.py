@@ -51,8 +51,9 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The upstream has answered, be it with a refusal."""
-        for cell in range(4):
-            self._cells[cell] = 0.0
+        if self._cells[_FAILURES] or self._cells[_OPEN_UNTIL]:  # else all of them are 0
+            for cell in range(4):
+                self._cells[cell] = 0.0
 
     def failed(self) -> None:
         """The upstream was not there."""

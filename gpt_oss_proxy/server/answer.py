@@ -35,23 +35,19 @@ class Answer:
         if exc_info and self.begun:
             raise exc_info[1]
         code = int(status[:3])
-        length = "content-length" in {name.lower() for name, _ in headers}
+        told = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        first = f"HTTP/{self._version[0]}.{self._version[1]} {status}\r\n"
+        if not first.count("\n") + told.count("\n") == first.count("\r") + told.count("\r") == len(headers) + 1:
+            raise ValueError("a line end in a header")
+        length = "\ncontent-length: " in f"\n{told}".lower()
         self._bodiless = self._method == "HEAD" or code in (204, 304) or code < 200
         self._streams = not (length or self._bodiless)
         self._chunked = self._streams and self._version > (1, 0)
         self.keep_alive = self.keep_alive and (length or self._chunked or self._bodiless)
-        lines = [
-            f"HTTP/{self._version[0]}.{self._version[1]} {status}",
-            "Server: gunicorn",
-            f"Date: {_date(int(time.time()))}",
-            f"Connection: {'keep-alive' if self.keep_alive else 'close'}",
-            *(["Transfer-Encoding: chunked"] if self._chunked else []),
-            *[f"{name}: {value}" for name, value in headers],
-        ]
-        head = "\r\n".join(lines)
-        if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
-            raise ValueError("a line end in a header")
-        self._head = head.encode("latin-1") + b"\r\n\r\n"
+        ours = f"Server: gunicorn\r\nDate: {_date(int(time.time()))}\r\n"
+        ours += f"Connection: {'keep-alive' if self.keep_alive else 'close'}\r\n"
+        ours += "Transfer-Encoding: chunked\r\n" if self._chunked else ""
+        self._head = f"{first}{ours}{told}\r\n".encode("latin-1")
         return self.write
 
     def write(self, data: bytes) -> None:

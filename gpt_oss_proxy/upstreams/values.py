@@ -56,18 +56,17 @@ def json_text(value: Any) -> str:
         raise UpstreamProtocolError from error
 
 
-def field(value: dict[str, Any], kind: type[T], *names: str) -> T | None:
-    """Return the first of the named fields that is there, None if none is or it is null.
+def field(value: dict[str, Any], kind: type[T], name: str, other_name: str = "") -> T | None:
+    """Return the field of this name, else of the other one, None if neither is there or not null.
 
     Raises UpstreamProtocolError if it is of another kind.
     """
-    for name in names:
-        found = value.get(name)
-        if found is not None:
-            if not isinstance(found, kind):
-                raise UpstreamProtocolError
-            return found
-    return None
+    found = value.get(name)
+    if found is None and other_name:
+        found = value.get(other_name)
+    if found is None or isinstance(found, kind):
+        return found
+    raise UpstreamProtocolError
 
 
 def count(value: dict[str, Any], name: str) -> int | None:

@@ -253,14 +253,16 @@ class ChatKitDecoder(Decoder):
         one belongs to the open item, and the id that comes with its end is that item's.
         """
         item = self._items.get(item_id)
-        if item is None and not item_id and self._latest in self._open_items:
-            item = self._latest
-        if item is None and self._items.get("") in self._open_items:
+        if item:
+            return item
+        if not item_id and self._latest and self._latest in self._open_items:
+            return self._latest
+        if self._items.get("") in self._open_items:
             item = self._items[item_id] = self._items.pop("")
-        if item is None:
-            item = self._latest = self._items[item_id] = Item()
-            self._open_items.add(item)
-            self._removed = self.complete = False
+            return item
+        item = self._latest = self._items[item_id] = Item()
+        self._open_items.add(item)
+        self._removed = self.complete = False
         return item
 
     def _settle(self, item: Item) -> None:
