@@ -42,21 +42,22 @@ class WordFinder:
     When one is found, `found` is it, and `rest` is the text that was fed after it. `held` is what is held back.
     """
 
+    held = ""  # not said yet; words that are begun are begun in it
+    found = ""
+    rest = ""
+    _start = -1  # in `held`: where the first complete word begins, -1 if there is none
+    _complete = ""
+
     def __init__(self, words: Sequence[str]) -> None:
-        self._texts = tuple(dict.fromkeys(filter(None, words)))
+        self._texts = tuple(words)
         self._words: list[_Word] = []  # made when the first of them may have begun: mostly none ever does
         self._first = _first_characters(self._texts)
-        self.held = ""  # not said yet; words that are begun are begun in it
-        self._start = -1  # in `held`: where the first complete word begins, -1 if there is none
-        self._complete = ""
-        self.found = ""
-        self.rest = ""
 
     def feed(self, text: str) -> str:
         """Return what can be said now; after the word was found it must not be called again."""
         if not self.held and not self._first.search(text):
             return text
-        self._words = self._words or [_Word(word) for word in self._texts]
+        self._words = self._words or [_Word(word) for word in dict.fromkeys(self._texts) if word]
         position = len(self.held)
         self.held += text
         while position < len(self.held):
@@ -109,7 +110,7 @@ class WordFinder:
 
 @lru_cache(64)
 def _first_characters(words: tuple[str, ...]) -> "re.Pattern[str]":
-    return re.compile("|".join(sorted({re.escape(word[0]) for word in words})) or r"(?!)")
+    return re.compile("|".join(sorted({re.escape(word[0]) for word in words if word})) or r"(?!)")
 
 
 @lru_cache(64)

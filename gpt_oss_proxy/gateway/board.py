@@ -17,8 +17,8 @@ class Board:
 
     def __init__(self) -> None:
         self.row = 0
-        self._used = self.cells(1)  # rows in use are below this one
-        self._used[0] = 1
+        self.used = self.cells(1)  # rows in use are below this number
+        self.used[0] = 1
         self._counters: list[Counter] = []
 
     def cells(self, number: int) -> "memoryview[float]":
@@ -33,13 +33,8 @@ class Board:
     def choose(self, taken: Collection[int]) -> int:
         """Return a row for a new worker, none of those that living ones have. Called before the fork."""
         row = next(row for row in range(ROWS) if row not in taken)
-        self._used[0] = max(self._used[0], row + 1)
+        self.used[0] = max(self.used[0], row + 1)
         return row
-
-    @property
-    def used(self) -> int:
-        """How many rows are in use."""
-        return int(self._used[0])
 
     def clear(self, row: int) -> None:
         """Forget what the worker of this row has counted: it is dead."""
@@ -65,4 +60,4 @@ class Counter:
     @property
     def total(self) -> int:
         """The sum over all workers."""
-        return int(sum(self._cells[: self._board.used]))
+        return int(sum(self._cells[: int(self._board.used[0])]))

@@ -15,6 +15,7 @@ from gpt_oss_proxy.chat.events import FinishReason, ToolCallDelta
 from gpt_oss_proxy.chat.request import ChatRequest, ToolCall
 
 _json = msgspec.json.encode
+_REASONING_HEADS = {where: [b'"%b":' % name.encode() for name in names] for where, names in FIELDS.items()}
 
 
 def render(completion: Completion, stamp: Stamp, request: ChatRequest) -> bytes:
@@ -47,7 +48,7 @@ class ChunkRenderer(ChunkStream):
         super().__init__(stamp, include_usage=request.include_usage, reasoning_format=request.reasoning_format)
         self._request = request
         self._older = _is_older(request)
-        self._reasoning_heads = [b'"%b":' % name.encode() for name in FIELDS[request.reasoning_format]]
+        self._reasoning_heads = _REASONING_HEADS[request.reasoning_format]
 
     def tell_opening(self, _index: int) -> bytes:
         """Return the role."""
