@@ -85,12 +85,6 @@ def post_worker_init(worker: Any) -> None:
     worker.wsgi.dispatcher.listen()
 
 
-def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
-    """Count the worker's last requests, in the worker."""
-    if worker.wsgi:
-        worker.wsgi.metrics.count()
-
-
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
     """Forget what a worker that has ended, by whatever death, had counted as running, and remove what it has left."""
     app = worker.app.wsgi()

@@ -23,6 +23,7 @@ from gpt_oss_proxy.gateway.guard import Guard
 from gpt_oss_proxy.gateway.places import Places
 
 _FILE_BYTES = 1024 * 1024  # prometheus_client's own first size
+_UNFINISHED = ".new"  # the end of a file's name that nobody reads yet
 _LATE_SECONDS = 1.0
 _MOST_WAITING = 1024  # requests; to count them takes a millisecond
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -92,19 +93,20 @@ class Metrics:
         """
         try:
             for kind in ("counter", "histogram") if self._folder else ():
-                with open(f"{self._folder}/{kind}_{os.getpid()}.db", "wb") as file:
+                name = f"{self._folder}/{kind}_{os.getpid()}"
+                with open(name + _UNFINISHED, "wb") as file:
                     os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+                os.rename(name + _UNFINISHED, name + ".db")  # half a file would break all others' sums
         except OSError:
             self._broken = True
             self.forget(os.getpid())
             raise
 
     def forget(self, pid: int) -> None:
-        """Remove what a process has left that died while it made room; half a file would break all others' sums."""
-        for path in Path(self._folder or "/nowhere").glob(f"*_{pid}.db"):
+        """Remove what a process has left that died while it made room."""
+        for path in Path(self._folder or "/nowhere").glob(f"*_{pid}{_UNFINISHED}"):
             with contextlib.suppress(OSError):
-                if path.stat().st_size < _FILE_BYTES:
-                    path.unlink()
+                path.unlink()
 
     def observe(self, record: Record) -> None:
         """Note a request that is over; it is counted soon."""

@@ -48,11 +48,14 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         """Serve until told to stop; to be out of descriptors is no bug, so it is told without a traceback."""
         hub = gevent.get_hub()
         hub.handle_error = partial(self._hub_error, hub.handle_error)  # type: ignore[method-assign] # no other hook
-        super().run()
-        # gunicorn has waited for its own connections; of those who read from other workers it knows nothing.
-        while self.wsgi.dispatcher.lends and self.ppid == os.getppid():
-            self.notify()
-            gevent.sleep(_LOOK_SECONDS)
+        try:
+            super().run()
+            # gunicorn has waited for its own connections; of those who read from other workers it knows nothing.
+            while self.wsgi.dispatcher.lends and self.ppid == os.getppid():
+                self.notify()
+                gevent.sleep(_LOOK_SECONDS)
+        finally:
+            self.wsgi.metrics.count()  # what was not counted yet
 
     def _hub_error(self, otherwise: Callable[..., None], context: Any, kind: Any, error: Any, trace: Any) -> None:
         if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):

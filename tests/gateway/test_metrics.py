@@ -1,5 +1,6 @@
 """What Prometheus is told."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -109,10 +110,23 @@ def test_room_for_counts_is_made_before_they_are_written_and_half_a_file_is_remo
     metrics = Metrics(Places(Board(), 5), [], folder=str(tmp_path))
     metrics.reserve()
     assert [path.stat().st_size for path in tmp_path.iterdir()] == [1024 * 1024] * 2
-    (tmp_path / "counter_99.db").touch()
+    (tmp_path / "counter_99.new").touch()
     metrics.forget(99)
     metrics.forget(os.getpid())
-    assert len(list(tmp_path.iterdir())) == 2
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".db", ".db"]
+
+
+def test_half_a_file_is_none_that_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*_arguments: int) -> None:
+        seen.append([path.suffix for path in tmp_path.iterdir()])
+        raise OSError(errno.ENOSPC, "disk full")
+
+    seen: list[list[str]] = []
+    metrics = Metrics(Places(Board(), 5), [], folder=str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", look)
+    with pytest.raises(OSError, match="disk full"):
+        metrics.reserve()
+    assert (seen, list(tmp_path.iterdir())) == ([[".new"]], [])
 
 
 def test_without_room_nothing_is_counted_and_nothing_breaks(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """gunicorn's worker with our manners. What it does under gunicorn is in tests/live."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -31,6 +32,7 @@ class Drained:
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.draining = False
+        self.lends = False
 
     def drain(self, seconds: float) -> None:
         self.seconds.append(seconds)
@@ -44,10 +46,15 @@ class Application:
 
     def __init__(self) -> None:
         self.dispatcher = Drained()
+        self.counted = 0
+        self.metrics = SimpleNamespace(count=self._count)
         self.serve: Callable[[dict[str, Any], Any], Iterable[bytes]] = tell
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self.serve(environ, start_response)
+
+    def _count(self) -> None:
+        self.counted += 1
 
 
 class Listener:
@@ -144,6 +151,21 @@ def test_at_ctrl_c_answers_end_now(worker: Worker) -> None:
     assert worker.wsgi.dispatcher.seconds == [0]
     worker.notify()
     assert worker.wsgi.dispatcher.seconds == [0]
+
+
+@pytest.mark.parametrize("error", [None, SystemExit])
+def test_what_was_not_counted_yet_is_counted_at_the_end(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] | None
+) -> None:
+    def run(_worker: Worker) -> None:
+        if error:
+            raise error
+
+    monkeypatch.setattr(GeventWorker, "run", run)
+    monkeypatch.setattr(gevent.get_hub(), "handle_error", gevent.get_hub().handle_error)
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        worker.run()
+    assert worker.wsgi.counted == 1
 
 
 class Client:
