@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import gevent
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -27,26 +27,6 @@ _UNFINISHED = ".new"  # the end of a file's name that nobody reads yet
 _LATE_SECONDS = 1.0
 _MOST_WAITING = 1024  # requests; to count them takes a millisecond
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-
-
-_process_number = os.getpid()
-
-
-def _note_process() -> None:
-    global _process_number
-    _process_number = os.getpid()
-
-
-os.register_at_fork(after_in_child=_note_process)
-
-
-def _process() -> int:
-    """Return this process's number. The library wants it at each count, and to ask the system costs more than that."""
-    return _process_number
-
-
-if values.ValueClass is not values.MutexValue:  # it counts for several processes
-    values.ValueClass = values.MultiProcessValue(_process)  # type: ignore[no-untyped-call] # as its documentation has it
 
 
 class Metrics:
