@@ -4,11 +4,14 @@ Whoever knows what one of them means knows what all of them mean, however many c
 search for what stands between two texts, and the texts are decoded by one call.
 """
 
+import itertools
 from typing import Final
 
 import msgspec
 
 _COMMA = b'","'
+_LONG = 100  # bytes
+_SHORT = 16
 _text: Final = msgspec.json.Decoder(str)
 _texts: Final = msgspec.json.Decoder(list[str])
 
@@ -23,6 +26,10 @@ class Alike:
         self._head = head
         self._tail = tail
         self._between = tail + head
+        # The more letters are looked for, the slower is the search: of much only the beginning is, `tail` included.
+        most = len(self._between) if len(self._between) < _LONG else max(_SHORT, len(tail))
+        self._needle, self._rest = self._between[:most], self._between[most:]
+        self._start = len(head) - len(self._rest)  # where the rest stands before the first text
 
     def read_all(self, data: bytes) -> str:
         """Return the text of data that are whole events of this kind and nothing else, else ''."""
@@ -43,10 +50,12 @@ class Alike:
         """
         if not data.startswith(self._head):
             return "", 0
-        pieces = data[len(self._head) :].rsplit(self._between)  # several times as fast as split
+        pieces = data[self._start :].rsplit(self._needle)  # several times as fast as split
         pieces[-1], end, _ = pieces[-1].partition(self._tail)
         if not end:  # it is cut
             pieces.pop()
+        if self._rest:
+            pieces = self._without_rest(pieces, data)
         told = _COMMA.join(pieces)
         if b"\n" in told:  # something else stands between some of them
             pieces = self._first_ones(pieces)
@@ -63,6 +72,16 @@ class Alike:
         text = "".join(texts)
         size = len(told) - len(_COMMA) * (len(pieces) - 1) + len(self._between) * len(pieces)
         return (text, size) if text else ("", 0)
+
+    def _without_rest(self, pieces: list[bytes], data: bytes) -> list[bytes]:
+        """Return the texts of the first pieces that are as they should be: behind the needle comes the rest."""
+        while pieces and not pieces[-1].startswith(self._rest):  # other events often come last
+            pieces.pop()
+        size = len(self._rest)
+        texts = [piece[size:] for piece in pieces]
+        if data.startswith(self._between.join(texts), len(self._head)):
+            return texts
+        return [piece[size:] for piece in itertools.takewhile(lambda piece: piece.startswith(self._rest), pieces)]
 
     def _first_ones(self, pieces: list[bytes]) -> list[bytes]:
         for position, piece in enumerate(pieces):

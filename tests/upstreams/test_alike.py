@@ -10,7 +10,27 @@ from gpt_oss_proxy.upstreams.alike import Alike, learn
 
 BEGIN, END = b"data: ", b"\n\n"
 EVENTS = Alike(b'data: {"n":1,"text":"', b'"}\n\n')
+LONG_EVENTS = Alike(b'data: {"n":1,"more":"%b","text":"' % (b"x" * 100), b'"}\n\n')
 LINES = Alike(b'0:"', b'"\n')
+
+
+def longer(data: bytes) -> bytes:
+    """Return the same with the events that LONG_EVENTS knows."""
+    return data.replace(b'{"n":1,', b'{"n":1,"more":"%b",' % (b"x" * 100))
+
+
+def read(data: bytes) -> tuple[str, int]:
+    """Read it, and see that with longer events it is the same."""
+    text, size = EVENTS.read(data)
+    assert LONG_EVENTS.read(longer(data)) == (text, len(longer(data[:size])))
+    return text, size
+
+
+def read_all(data: bytes) -> str:
+    """Likewise."""
+    text = EVENTS.read_all(data)
+    assert LONG_EVENTS.read_all(longer(data)) == text
+    return text
 
 
 def event(text: str, **options: bool) -> bytes:
@@ -20,7 +40,7 @@ def event(text: str, **options: bool) -> bytes:
 
 def test_texts_of_events_that_come_together_are_joined() -> None:
     data = event("a") + event("") + event("b c")
-    assert EVENTS.read(data) == ("ab c", len(data))
+    assert read(data) == ("ab c", len(data))
     assert LINES.read(b'0:"a"\n0:"b"\n') == ("ab", 12)
 
 
@@ -30,9 +50,9 @@ def test_texts_of_events_that_come_together_are_joined() -> None:
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_a_text_is_what_json_says(text: str, ascii_only: bool) -> None:
     data = event(text, ensure_ascii=ascii_only)
-    assert EVENTS.read(data) == (text, len(data))
-    assert EVENTS.read(data * 3) == (text * 3, 3 * len(data))
-    assert (EVENTS.read_all(data), EVENTS.read_all(data * 3)) == (text, text * 3)
+    assert read(data) == (text, len(data))
+    assert read(data * 3) == (text * 3, 3 * len(data))
+    assert (read_all(data), read_all(data * 3)) == (text, text * 3)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +60,14 @@ def test_a_text_is_what_json_says(text: str, ascii_only: bool) -> None:
     [b"d", b'data: {"n":1,"te', b'data: {"n":1,"text":"b', b'data: {"n":1,"text":"b"}\n', b'data: {"n":2}\n\n', b"\n"],
 )
 def test_what_is_cut_or_something_else_is_left(rest: bytes) -> None:
-    assert EVENTS.read(event("a") + rest) == ("a", len(event("a")))
-    assert EVENTS.read_all(event("a") + rest) == ""
+    assert read(event("a") + rest) == ("a", len(event("a")))
+    assert read_all(event("a") + rest) == ""
 
 
-def test_what_stands_between_two_of_them_is_not_jumped_over() -> None:
-    assert EVENTS.read(event("a") + b'data: {"n":2}\n\n' + event("b")) == ("a", len(event("a")))
+@pytest.mark.parametrize("other", [b'data: {"n":2}\n\n', b'data: {"n":2,"text":"c"}\n\n', b"\n", b"data: x\n\n"])
+def test_what_stands_between_two_of_them_is_not_jumped_over(other: bytes) -> None:
+    assert read(event("a") + other + event("b")) == ("a", len(event("a")))
+    assert read(event("a") + event("b") + other + event("c") + other) == ("ab", 2 * len(event("a")))
 
 
 @pytest.mark.parametrize(
@@ -72,8 +94,8 @@ def test_what_stands_between_two_of_them_is_not_jumped_over() -> None:
     ],
 )
 def test_what_is_not_certain_is_left_to_a_patient_reader(data: bytes) -> None:
-    assert EVENTS.read(data) == ("", 0)
-    assert EVENTS.read_all(data) == ""
+    assert read(data) == ("", 0)
+    assert read_all(data) == ""
 
 
 @given(
@@ -81,6 +103,7 @@ def test_what_is_not_certain_is_left_to_a_patient_reader(data: bytes) -> None:
         st.sampled_from(
             [
                 b'data: {"n":1,"text":"',
+                b'data: {"n":2,"text":"',
                 b'"}\n\n',
                 b'"',
                 b"\\",
@@ -100,14 +123,14 @@ def test_what_is_not_certain_is_left_to_a_patient_reader(data: bytes) -> None:
     ).map(b"".join)
 )
 def test_what_is_taken_is_what_a_patient_reader_finds(data: bytes) -> None:
-    text, size = EVENTS.read(data)
+    text, size = read(data)
     taken = data[:size]
     assert taken == b"" or taken.endswith(END)
     found = [json.loads(record.removeprefix(BEGIN)) for record in taken.split(END)[:-1]]
     assert "".join(value["text"] for value in found) == text
     assert all(value.keys() == {"n", "text"} for value in found)
     assert bool(text) is (size > 0)
-    assert EVENTS.read_all(data) == (text if size == len(data) else "")
+    assert read_all(data) == (text if size == len(data) else "")
 
 
 def test_one_of_them_teaches_what_the_others_are_like() -> None:
