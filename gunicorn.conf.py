@@ -85,6 +85,12 @@ def post_worker_init(worker: Any) -> None:
     worker.wsgi.dispatcher.listen()
 
 
+def worker_exit(server: Any, worker: Any) -> None:
+    """Do the same for a worker that the master found gone: gunicorn calls this one then, as it does in each worker."""
+    if worker.pid != os.getpid():
+        child_exit(server, worker)
+
+
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
     """Forget what a worker that has ended, by whatever death, had counted as running, and remove what it has left."""
     app = worker.app.wsgi()

@@ -39,7 +39,7 @@ def install(app: Flask, metrics: Metrics) -> None:
         def end() -> None:
             pieces.close()
             record.write()
-            metrics.observe(record)
+            metrics.note(record)
 
         return Pieces(pieces, end)
 

@@ -17,8 +17,8 @@ class Board:
 
     def __init__(self) -> None:
         self.row = 0
-        self.used = self.cells(1)  # rows in use are below this number
-        self.used[0] = 1
+        self._used = self.cells(1)  # rows in use are below this number
+        self._used[0] = 1
         self._counters: list[Counter] = []
 
     def cells(self, number: int) -> "memoryview[float]":
@@ -27,13 +27,13 @@ class Board:
 
     def counter(self) -> "Counter":
         """Return a number that each worker adds to, and whose sum all see."""
-        self._counters.append(Counter(self))
+        self._counters.append(Counter(self, self._used))
         return self._counters[-1]
 
     def choose(self, taken: Collection[int]) -> int:
         """Return a row for a new worker, none of those that living ones have. Called before the fork."""
         row = next(row for row in range(ROWS) if row not in taken)
-        self.used[0] = max(self.used[0], row + 1)
+        self._used[0] = max(self._used[0], row + 1)
         return row
 
     def clear(self, row: int) -> None:
@@ -45,8 +45,10 @@ class Board:
 class Counter:
     """How many there are, here and in all workers."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, used: "memoryview[float]") -> None:
+        """`used` has one cell: rows in use are below its number."""
         self._board = board
+        self._used = used
         self._cells = board.cells(ROWS)
 
     def add(self, amount: int) -> None:
@@ -60,4 +62,4 @@ class Counter:
     @property
     def total(self) -> int:
         """The sum over all workers."""
-        return int(sum(self._cells[: int(self._board.used[0])]))
+        return int(sum(self._cells[: int(self._used[0])]))

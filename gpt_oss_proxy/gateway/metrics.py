@@ -2,7 +2,8 @@
 
 The library keeps counts of several processes in files of the folder PROMETHEUS_MULTIPROC_DIR, which gunicorn.conf.py
 makes; without it (in tests) they are those of this process. Requests are counted a second late at most, many together:
-one by one the library's locks and files would cost a request more than its client's socket.
+one by one the library's locks and files would cost a request more than its client's socket. What is noted and not yet
+counted is lost with a worker that is killed.
 """
 
 import collections
@@ -25,7 +26,7 @@ from gpt_oss_proxy.gateway.places import Places
 _FILE_BYTES = 1024 * 1024  # prometheus_client's own first size
 _UNFINISHED = ".new"  # the end of a file's name that nobody reads yet
 _LATE_SECONDS = 1.0
-_MOST_WAITING = 1024  # requests; to count them takes a millisecond
+_MOST_NOTED = 1024  # requests; to count them takes a millisecond
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -63,7 +64,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._waiting: list[Record] = []  # to be counted
+        self._noted: list[Record] = []  # to be counted
         self._is_due = False
 
     def reserve(self) -> None:
@@ -88,12 +89,12 @@ class Metrics:
             with contextlib.suppress(OSError):
                 path.unlink()
 
-    def observe(self, record: Record) -> None:
+    def note(self, record: Record) -> None:
         """Note a request that is over; it is counted soon."""
         if self._broken:
             return
-        self._waiting.append(record)
-        if len(self._waiting) >= _MOST_WAITING:
+        self._noted.append(record)
+        if len(self._noted) >= _MOST_NOTED:
             self.count()
         elif not self._is_due:
             self._is_due = True
@@ -101,14 +102,14 @@ class Metrics:
 
     def count(self) -> None:
         """Count what was noted, now."""
-        waiting, self._waiting = self._waiting, []
-        ends = collections.Counter((one.upstream, one.stream, one.status, one.outcome) for one in waiting)
+        noted, self._noted = self._noted, []
+        ends = collections.Counter((one.upstream, one.stream, one.status, one.outcome) for one in noted)
         for (upstream, stream, status, outcome), number in ends.items():
             self._requests.labels(upstream, str(stream).lower(), str(status), outcome).inc(number)
-        for upstream, number in collections.Counter(name for one in waiting for name in one.asked).items():
+        for upstream, number in collections.Counter(name for one in noted for name in one.asked).items():
             self._tries.labels(upstream).inc(number)
-        for upstream in {one.upstream for one in waiting} - {""}:
-            there = [one for one in waiting if one.upstream == upstream]
+        for upstream in {one.upstream for one in noted} - {""}:  # there are few of them
+            there = [one for one in noted if one.upstream == upstream]
             self._total.labels(upstream).observe_all([one.total_seconds for one in there])
             firsts = [one.first_seconds for one in there]
             self._first.labels(upstream).observe_all([first for first in firsts if first is not None])
@@ -130,12 +131,14 @@ class Metrics:
 
 
 class _Histogram(Histogram):
-    """One that can be told many values by a few counts; the library knows only one value after the other."""
+    """One that can be told many values by a few counts; the library knows only one value after the other.
+
+    The numbers behind it have names that are the library's own: a test compares what both count.
+    """
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Observe them."""
-        if values:
-            self._sum.inc(sum(values))
+        self._sum.inc(sum(values))
         # A bucket has what is not above its bound, and the last one has no bound.
         for bucket, number in collections.Counter(bisect_left(self._upper_bounds, value) for value in values).items():
             self._buckets[bucket].inc(number)

@@ -36,11 +36,12 @@ class Answer:
         if exc_info and self.begun:
             raise exc_info[1]
         code = int(status[:3])
-        told = "".join([f"{name}: {value}\r\n" for name, value in headers])
         first = f"HTTP/{self._version[0]}.{self._version[1]} {status}\r\n"
-        if not first.count("\n") + told.count("\n") == first.count("\r") + told.count("\r") == len(headers) + 1:
+        told = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        lines = first + told
+        if not lines.count("\r") == lines.count("\n") == len(headers) + 1:
             raise ValueError("a line end in a header")
-        length = "\ncontent-length: " in f"\n{told}".lower()
+        length = "\ncontent-length: " in lines.lower()
         self._bodiless = self._method == "HEAD" or code in (204, 304) or code < 200
         self._streams = not (length or self._bodiless)
         self._chunked = self._streams and self._version > (1, 0)

@@ -30,7 +30,7 @@ def test_requests_are_counted_by_how_they_ended_and_times_by_upstream() -> None:
         one = record()
         one.upstream, one.asked, one.stream = "chatkit", ["other", "chatkit"], True
         one.status, one.outcome, one.first, one.ended = status, outcome, first, 3.0
-        metrics.observe(one)
+        metrics.note(one)
     assert values(metrics) == {
         'gpt_oss_proxy_requests_total{outcome="ok",status="200",stream="true",upstream="chatkit"}': 1,
         'gpt_oss_proxy_requests_total{outcome="upstream_incomplete",status="502",stream="true",upstream="chatkit"}': 1,
@@ -61,7 +61,7 @@ def test_many_values_are_observed_as_one_after_the_other(seconds: list[float]) -
 
 def test_requests_are_counted_after_a_while_and_at_once_if_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LATE_SECONDS", 0.01)
-    monkeypatch.setattr(module, "_MOST_WAITING", 3)
+    monkeypatch.setattr(module, "_MOST_NOTED", 3)
     metrics = Metrics(Places(Board(), 5), [], folder=None)
 
     def counted() -> float | None:
@@ -71,7 +71,7 @@ def test_requests_are_counted_after_a_while_and_at_once_if_they_are_many(monkeyp
     def note() -> None:
         one = record()
         one.status = 200
-        metrics.observe(one)
+        metrics.note(one)
 
     seen = []
     for pause in (0, 0, 0, 0, 0.05, 0, 0.05):
@@ -86,7 +86,7 @@ def test_a_request_that_reached_no_upstream_has_no_times() -> None:
     metrics = Metrics(Places(Board(), 5), [], folder=None)
     one = record()
     one.status = 404
-    metrics.observe(one)
+    metrics.note(one)
     assert values(metrics) == {
         'gpt_oss_proxy_requests_total{outcome="ok",status="404",stream="false",upstream=""}': 1,
         "gpt_oss_proxy_running": 0,
@@ -133,5 +133,5 @@ def test_without_room_nothing_is_counted_and_nothing_breaks(tmp_path: Path) -> N
     metrics = Metrics(Places(Board(), 5), [], folder=str(tmp_path / "gone"))
     with pytest.raises(OSError, match="No such file"):
         metrics.reserve()
-    metrics.observe(record())
+    metrics.note(record())
     assert values(metrics) == {"gpt_oss_proxy_running": 0}

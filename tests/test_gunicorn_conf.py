@@ -1,0 +1,48 @@
+"""What gunicorn's hooks do for a worker that ends."""
+
+import os
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+CONFIGURATION = Path(__file__).parent.parent / "gunicorn.conf.py"
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    monkeypatch.setattr("gevent.monkey.patch_all", lambda: None)  # the tests have done, or do without
+    monkeypatch.setattr("atexit.register", lambda function: function)
+    monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(tmp_path / prefix))
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    return runpy.run_path(str(CONFIGURATION))
+
+
+def worker(pid: int, seen: list[tuple[str, int]]) -> Any:
+    def note(what: str) -> Callable[[int], None]:
+        return lambda number: seen.append((what, number))
+
+    application = SimpleNamespace(
+        board=SimpleNamespace(clear=note("cleared")),
+        dispatcher=SimpleNamespace(bury=note("buried")),
+        metrics=SimpleNamespace(forget=note("forgotten")),
+    )
+    return SimpleNamespace(pid=pid, row=7, app=SimpleNamespace(wsgi=lambda: application))
+
+
+def test_what_a_worker_leaves_is_removed_when_it_is_reaped(hooks: dict[str, Any]) -> None:
+    seen: list[tuple[str, int]] = []
+    hooks["child_exit"](None, worker(99, seen))
+    assert seen == [("cleared", 7), ("buried", 99), ("forgotten", 99)]
+
+
+def test_what_a_worker_leaves_is_removed_when_its_master_finds_it_gone(hooks: dict[str, Any]) -> None:
+    # gunicorn calls no child_exit then, but worker_exit, in the master; and in each worker at its own end.
+    seen: list[tuple[str, int]] = []
+    hooks["worker_exit"](None, worker(os.getpid(), seen))
+    assert not seen
+    hooks["worker_exit"](None, worker(99, seen))
+    assert seen == [("cleared", 7), ("buried", 99), ("forgotten", 99)]
