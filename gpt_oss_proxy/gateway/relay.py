@@ -75,21 +75,20 @@ class Relay:
     Raises the call's GatewayError, a TimedOut, or ClientGone.
     """
 
-    _list: list[Event] | None = None  # on its way from the reader
-    _ended: "_End | None" = None
-    _waiter: greenlet.greenlet | None = None  # who waits for the next list
-    _parked = False  # the reader stands still until the next list is awaited
-    _tell: Callable[[list[Event]], None] | None = None
-    _telling = False  # the reader tells a list itself
-    _whole = False  # its last list has come
-    _finished = False  # and is told
-    _heard = False
-
     def __init__(self, call: ClosableLists, limits: TimeLimits, timed_out: Callable[[], None] | None = None) -> None:
         """`timed_out` is told in the hub, before whoever waits, that nothing has come at all."""
         self._call = call
         self._limits = limits
         self._timed_out = timed_out
+        self._list: list[Event] | None = None  # on its way from the reader
+        self._ended: _End | None = None
+        self._waiter: greenlet.greenlet | None = None  # who waits for the next list
+        self._parked = False  # the reader stands still until the next list is awaited
+        self._tell: Callable[[list[Event]], None] | None = None
+        self._telling = False  # the reader tells a list itself
+        self._whole = False  # its last list has come
+        self._finished = False  # and is told
+        self._heard = False
         now = time.monotonic()
         self._total_due = now + limits.total
         self._heard_at = self._told_at = now

@@ -18,18 +18,17 @@ _LAST_CHUNK = b"0\r\n\r\n"
 class Answer:
     """Writes to `sock`. `version` is the request's, (1, 1) for example."""
 
-    begun = False  # something of it has been sent
-    _head: bytes | None = None
-    _streams = False  # nobody knows how long it is: it comes as it is made
-    _chunked = False
-    _bodiless = False
-    _ended = False
-
     def __init__(self, sock: Any, method: str, version: tuple[int, int], *, keep_alive: bool) -> None:
         self._sock = sock
         self._method = method
         self._version = version
+        self._head: bytes | None = None
+        self._streams = False  # nobody knows how long it is: it comes as it is made
+        self._chunked = False
+        self._bodiless = False
+        self._ended = False
         self.keep_alive = keep_alive
+        self.begun = False  # something of it has been sent
 
     def start_response(self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None) -> Any:
         """Take status and headers, as WSGI has it. Raises ValueError for what would not be one header each."""

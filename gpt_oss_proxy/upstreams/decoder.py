@@ -46,16 +46,16 @@ class Decoder(abc.ABC):
     ended = False  # nothing more can come: the body's end need not be awaited
     grew: Callable[[str], None] | None = None  # is told what `more_text` has found
     _heard = False  # the data that were fed last have completed a record
-    _run_kind: type[TextDelta | ReasoningDelta] = TextDelta
-    _alike: Alike | None = None  # what the next event is like, if it brings more text
-    _lessons = _LESSONS
-    _started = False
-    _length = 0
 
     def __init__(self, framer: sse.Decoder | sse.LineDecoder) -> None:
         self._framer = framer
         self._events: list[Event] = []
         self._run: list[str] = []  # text that will be one event: much of it may come in one read
+        self._run_kind: type[TextDelta | ReasoningDelta] = TextDelta
+        self._alike: Alike | None = None  # what the next event is like, if it brings more text
+        self._lessons = _LESSONS
+        self._started = False
+        self._length = 0
         self._text = _Mender()
         self._reasoning = _Mender()
 

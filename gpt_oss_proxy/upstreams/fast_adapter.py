@@ -138,20 +138,9 @@ class Body:
     The callbacks of httptools fill it. An answer that was read to its end gives its connection back, if it is trusted.
     """
 
-    status = 0
-    reason = ""
-    trusted = True
-    closed = False
-    _number_of_headers = 0
-    _interim = 0
-    _complete = False
-    _reusable = False
-    _broken: Exception | None = None
-    _taker: Callable[[bytes], bool] | None = None
-    _fed = False  # what comes next has been given to the parser
-    _overhead = 0  # bytes of chunk heads and trailers since the last piece
-
     def __init__(self, connection: "Connection", give_back: Callable[["Connection"], None]) -> None:
+        self.status = 0
+        self.reason = ""
         self.headers: dict[str, str] = {}
         self._connection = connection
         self._give_back = give_back
@@ -161,6 +150,16 @@ class Body:
         # A length beside chunks is nonsense that servers do send; its connection is not trusted with another answer.
         # Blanks behind a chunk's size are what some old servers write.
         self._parser.set_dangerous_leniencies(lenient_chunked_length=True, lenient_spaces_after_chunk_size=True)
+        self._number_of_headers = 0
+        self._interim = 0
+        self._complete = False
+        self._reusable = False
+        self.trusted = True
+        self.closed = False
+        self._broken: Exception | None = None
+        self._taker: Callable[[bytes], bool] | None = None
+        self._fed = False  # what comes next has been given to the parser
+        self._overhead = 0  # bytes of chunk heads and trailers since the last piece
 
     def read_head(self) -> None:
         """Read until the head is there. Raises OSError, or HTTPException for what is no HTTP."""

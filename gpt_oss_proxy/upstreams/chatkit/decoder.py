@@ -29,13 +29,6 @@ class ChatKitDecoder(Decoder):
     """Events of one turn → neutral events. It is whole when all its assistant messages are done and the body ends."""
 
     TEXT_MARK = b"text_delta"
-    _latest: Item | None = None
-    _last_part: tuple[Item, int] | None = None
-    _growing: tuple[str, int] | None = None  # where the last record's text belonged, if it brought any
-    _reasoned = False
-    _removed = False
-    _rewritten = False  # text that was said has been taken back
-    _danger = ""
 
     def __init__(self, max_event_bytes: int, *, tools_offered: bool = False) -> None:
         super().__init__(sse.Decoder(max_event_bytes))
@@ -43,9 +36,16 @@ class ChatKitDecoder(Decoder):
         self._items: dict[str, Item] = {}
         self._open_items: set[Item] = set()  # those not yet done
         self._work: set[str] = set()  # the ids of other items not yet done: reasoning, tasks
+        self._latest: Item | None = None
         self._thoughts: dict[tuple[str, int], str] = {}
         self._calls: set[str] = set()
         self._widgets: dict[str, str] = {}
+        self._last_part: tuple[Item, int] | None = None
+        self._growing: tuple[str, int] | None = None  # where the last record's text belonged, if it brought any
+        self._reasoned = False
+        self._removed = False
+        self._rewritten = False  # text that was said has been taken back
+        self._danger = ""
 
     def more_text(self, record: bytes) -> str:
         """Return the text of a delta that goes on with the last one's part."""
