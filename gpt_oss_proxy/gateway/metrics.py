@@ -8,6 +8,7 @@ counted is lost with a worker that is killed.
 
 import collections
 import contextlib
+import logging
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.guard import Guard
 from gpt_oss_proxy.gateway.places import Places
 
+_log = logging.getLogger(__name__)
 _FILE_BYTES = 1024 * 1024  # prometheus_client's own first size
 _UNFINISHED = ".new"  # the end of a file's name that nobody reads yet
 _LATE_SECONDS = 1.0
@@ -101,8 +103,15 @@ class Metrics:
             gevent.spawn_later(_LATE_SECONDS, self._count_what_is_due)
 
     def count(self) -> None:
-        """Count what was noted, now."""
+        """Count what was noted, now. If the folder is lost, nothing is counted here any more."""
         noted, self._noted = self._noted, []
+        try:
+            self._add(noted)
+        except OSError as error:
+            self._broken = True
+            _log.error("No metrics of this worker any more: %s", error)
+
+    def _add(self, noted: Sequence[Record]) -> None:
         ends = collections.Counter((one.upstream, one.stream, one.status, one.outcome) for one in noted)
         for (upstream, stream, status, outcome), number in ends.items():
             self._requests.labels(upstream, str(stream).lower(), str(status), outcome).inc(number)

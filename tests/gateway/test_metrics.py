@@ -116,6 +116,20 @@ def test_room_for_counts_is_made_before_they_are_written_and_half_a_file_is_remo
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".db", ".db"]
 
 
+def test_where_the_folder_is_lost_nothing_is_counted_any_more_and_nothing_breaks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost(*_arguments: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file", "counter_1.db")
+
+    metrics = Metrics(Places(Board(), 5), [], folder=None)
+    monkeypatch.setattr(metrics._requests, "labels", lost)
+    for _ in range(2):
+        metrics.note(record())
+        metrics.count()
+    assert caplog.text.count("No metrics of this worker any more") == caplog.text.count("counter_1.db") == 1
+
+
 def test_half_a_file_is_none_that_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def look(*_arguments: int) -> None:
         seen.append([path.suffix for path in tmp_path.iterdir()])
