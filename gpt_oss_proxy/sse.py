@@ -73,6 +73,11 @@ class LineDecoder:
         """Whether the next byte begins a line."""
         return not (self._size or self._after_cr)
 
+    @property
+    def is_within(self) -> bool:
+        """Whether a record has begun that is not whole yet."""
+        return not self.is_at_a_line
+
     def _take(self) -> bytes:
         line = b"".join(self._parts)
         self._parts.clear()
@@ -104,6 +109,11 @@ class Decoder:
         self._data: list[bytes] = []
         self._size = 0
         self.at_start = False  # whether the next byte begins an event, behind another one
+
+    @property
+    def is_within(self) -> bool:
+        """Whether an event has begun that is not whole yet."""
+        return bool(self._data) or not self._lines.is_at_a_line
 
     def feed(self, data: bytes) -> Iterable[bytes]:
         """Return the data of the events that `data` completes, to be read to its end before more is fed."""
@@ -138,7 +148,7 @@ class Decoder:
                 self._size = 0
                 if event:  # a browser would fire it, but no protocol here says anything by it
                     yield event
-        self.at_start = not self._data and self._lines.is_at_a_line
+        self.at_start = not self.is_within
 
     def _append(self, value: bytes) -> None:
         self._data.append(value)

@@ -169,6 +169,7 @@ def test_it_tells_whether_the_next_byte_begins_a_record(
     decoder = kind(BIG)
     told(decoder, before, aside=False)
     assert decoder.at_start is at_start
+    assert decoder.is_within is (bool(before) and not at_start)
 
 
 @given(

@@ -134,9 +134,11 @@ class Decoder(abc.ABC):
     def _next_size(self, data: bytes) -> int:
         """Return how much is read next, in bytes: to the end of a text, which may teach what those behind it are like.
 
-        All is read together where there is nothing to learn.
+        It is the last of what is read, and the only one. All is read together where there is nothing to learn.
         """
-        mark = data.find(self.TEXT_MARK) if self._lessons and self.TEXT_MARK else -1
+        if not (self._lessons and self.TEXT_MARK):
+            return len(data)
+        mark = 0 if self._framer.is_within else data.find(self.TEXT_MARK)
         end = data.find(self._framer.END, mark) if mark >= 0 else -1
         return end + len(self._framer.END) if end >= 0 else len(data)
 
@@ -178,7 +180,7 @@ class Decoder(abc.ABC):
             text = self.more_text(record) if told == len(records) == 1 else ""  # what follows it may be like it
         if text and self._lessons:
             self._lessons -= 1  # where they are in vain, as all events differ, there is an end
-            self._alike = learn(record, text, self._framer.BEGIN, self._framer.END)
+            self._alike = learn(record, text, self._framer.BEGIN, self._framer.END) or self._alike
 
     def _say_more(self, text: str) -> None:
         self._heard = True

@@ -247,6 +247,30 @@ def test_what_is_taken_and_what_is_fed_say_together_what_is_said_if_all_is_fed(
     assert repr(error) == repr(failed)
 
 
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [b'0:"a"\n'],
+        [b'f:{}\n0:"a"\n', b'0:"b"\n0:"c'],
+        [b'f:{}\n0:"a', b'"\n0:"b"\n'],  # the rest of a text, and another one
+        [b'f:{}\n0:"a"\n', b'2:[]\n0:"b"\n0:"c"\n'],
+    ],
+)
+def test_after_a_read_that_ends_with_a_text_it_is_known_what_more_is_like(reads: list[bytes]) -> None:
+    decoder = DataStreamDecoder(ask(), 100_000)
+    for read in reads:
+        decoder.feed(read)
+    assert decoder.knows_more
+
+
+def test_from_a_text_with_an_escape_nothing_is_learnt_and_nothing_is_forgotten() -> None:
+    decoder = ChatKitDecoder(100_000)
+    event = sse_bytes({"type": "thread.item.updated", "item_id": "m", "update": {"type": KIND, "delta": "a"}})
+    assert decoder.feed(event) == [TextDelta("a")]
+    assert decoder.feed(b": ping\n\n" + event.replace(b'"a"', b'"\\n"')) == [TextDelta("\n")]
+    assert decoder.knows_more
+
+
 def test_where_no_event_is_like_another_it_is_given_up_to_learn(monkeypatch: pytest.MonkeyPatch):
     learnt: list[bytes] = []
     monkeypatch.setattr(module, "learn", lambda record, *_: learnt.append(record))
