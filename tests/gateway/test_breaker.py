@@ -112,3 +112,11 @@ def test_the_workers_share_it(clock: Clock) -> None:
     for board.row in range(3):
         breaker.failed()
     assert breaker.state == "open"
+
+
+def test_what_two_workers_have_left_by_a_race_is_gone_after_a_success(clock: Clock) -> None:
+    breaker = breaker_of(clock)
+    breaker._cells[1] = 1.0  # how often it has opened: one worker counted it after another one had closed the circuit
+    breaker.succeeded()
+    fail(breaker, 3)
+    assert refusal(breaker) == "10"
