@@ -41,7 +41,7 @@ errorlog = "-"
 loglevel = "warning"
 
 
-# Where the workers meet: counts and calls that can be joined. The name is prometheus_client's. A reload runs this file
+# Where the workers meet: counts and answers that other workers may get. The name is prometheus_client's. A reload runs this file
 # again and keeps the folder; the master of an upgrade (USR2) inherits the variable, and makes a folder of its own.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OURS = f"gpt_oss_proxy-{os.getpid()}-"
@@ -77,7 +77,7 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's ho
 
 
 def post_worker_init(worker: Any) -> None:
-    """Make room for the worker's counts, and let the other workers' clients join its calls."""
+    """Make room for the worker's counts, and let the other workers' clients get its answers."""
     try:
         worker.wsgi.metrics.reserve()
     except OSError as error:

@@ -1,7 +1,6 @@
 """One view for every client API: body in, answer out, streamed or whole."""
 
 import errno
-import hashlib
 import logging
 import re
 import time
@@ -23,9 +22,10 @@ from gpt_oss_proxy.chat.events import Event, Finish
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 from gpt_oss_proxy.gateway.access_log import Record
-from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher
+from gpt_oss_proxy.gateway.adoption import RequestKey, request_key
+from gpt_oss_proxy.gateway.answer import Answer
+from gpt_oss_proxy.gateway.dispatch import Dispatcher
 from gpt_oss_proxy.gateway.relay import ClientGone
-from gpt_oss_proxy.gateway.sharing import Identity
 from gpt_oss_proxy.settings import EFFORTS, REASONING_FIELDS, ReasoningFields, Settings
 from gpt_oss_proxy.sse import Last
 
@@ -74,8 +74,7 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
                 chat_request,
                 record,
                 environ.get("gunicorn.socket"),
-                patience=_patience(environ),
-                identity=_identity(environ, api.PATH, body),
+                key=_request_key(environ, api.PATH, body),
             )
         except InvalidRequest as error:
             _blame_what_the_client_sent(error, chat_request)
@@ -100,7 +99,7 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
 def _whole(api: ClientApi, answer: Answer, stamp: Stamp, chat_request: ChatRequest) -> Chat:
     collector = Collector()
     try:
-        answer.push(collector.add)
+        answer.collect(collector)
     finally:
         answer.close()
     body = api.render(collector.completion(), stamp, chat_request)
@@ -226,16 +225,7 @@ def _wants_text(environ: Environ) -> bool:
     return "text/plain" in accepted and accepted.isdisjoint({"text/event-stream", "application/json"})
 
 
-def _patience(environ: Environ) -> float | None:
-    """Return the seconds after which the client's SDK gives up, None if it has not said."""
-    for name in ("HTTP_X_STAINLESS_READ_TIMEOUT", "HTTP_X_STAINLESS_TIMEOUT"):
-        text = environ.get(name)
-        if text and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) and float(text) > 0:
-            return float(text)
-    return None
-
-
-def _identity(environ: Environ, path: str, body: bytes) -> Identity | None:
+def _request_key(environ: Environ, path: str, body: bytes) -> RequestKey | None:
     """Return what makes this request the same as another, None if it does not say that it may come again."""
     key, retries = environ.get("HTTP_IDEMPOTENCY_KEY"), environ.get("HTTP_X_STAINLESS_RETRY_COUNT")
     if key is None and retries is None:
@@ -246,12 +236,14 @@ def _identity(environ: Environ, path: str, body: bytes) -> Identity | None:
             code="invalid_value",
             param="Idempotency-Key",
         )
-    effort = environ.get("HTTP_X_REASONING_EFFORT", "").lower()  # it is asked for as much as what the body says
-    digest = hashlib.sha256(body + effort.encode("utf-8", "surrogateescape")).hexdigest()
-    # Whoever has another key asks something else, whatever it says.
-    parts = (path, environ.get("HTTP_AUTHORIZATION", ""), key if key is not None else digest)
-    name = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
-    return Identity(name, digest, again=key is not None or retries not in ("", "0"))
+    return request_key(
+        path=path,
+        caller=environ.get("HTTP_AUTHORIZATION", ""),
+        body=body,
+        effort=environ.get("HTTP_X_REASONING_EFFORT", "").lower(),
+        idempotency_key=key,
+        retries=retries or "0",
+    )
 
 
 def _with_reference(response: Chat, answer: Answer) -> Chat:

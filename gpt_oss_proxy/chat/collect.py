@@ -1,5 +1,8 @@
 """Events → one Completion, for a client that did not ask for a stream."""
 
+import itertools
+from collections.abc import Iterator
+
 import msgspec
 
 from gpt_oss_proxy.chat.events import (
@@ -37,8 +40,8 @@ class Collector:
 
     def __init__(self) -> None:
         self._parts: dict[int, _Parts] = {}
-        self._usage = Usage(0, 0)
-        self._finish = Finish("stop")
+        self._usage: Usage | None = None
+        self._finish: Finish | None = None
 
     def add(self, events: list[Event]) -> None:
         """Take the next list."""
@@ -54,11 +57,18 @@ class Collector:
                 case _:
                     self._parts.setdefault(index, _Parts()).add(event)
 
+    def batches(self) -> list[list[Event]]:
+        """Return lists of events that tell another collector all that this one knows."""
+        lists: list[list[Event]] = [[Choice(index), *parts.events()] for index, parts in self._parts.items()]
+        end = (self._usage, self._finish)
+        return [*lists, [event for event in end if event]] if any(end) else lists
+
     def completion(self) -> Completion:
         """Return what the lists have told."""
-        reasons = (self._finish.reason, *self._finish.others)
+        finish = self._finish or Finish("stop")
+        reasons = (finish.reason, *finish.others)
         choices = (self._parts.get(index, _Parts()).choice(reason) for index, reason in enumerate(reasons))
-        return Completion(tuple(choices), self._usage)
+        return Completion(tuple(choices), self._usage or Usage(0, 0))
 
 
 class _Parts:
@@ -81,6 +91,13 @@ class _Parts:
                 self._calls.setdefault(event.index, []).append(event)
             case _:
                 pass
+
+    def events(self) -> Iterator[Event]:
+        if self._reasoning:
+            yield ReasoningDelta("".join(self._reasoning))
+        if self._text:
+            yield TextDelta("".join(self._text))
+        yield from itertools.chain.from_iterable(self._calls.values())
 
     def choice(self, reason: FinishReason) -> CompletionChoice:
         calls = tuple(_join(self._calls[index]) for index in sorted(self._calls))

@@ -19,7 +19,7 @@ class Record(msgspec.Struct):
     model: str = ""
     upstream: str = ""
     asked: list[str] = []  # the upstreams, in order
-    joined: bool = False
+    adopted: bool = False  # it got an earlier request's answer
     reference: str = ""
     ignored: tuple[str, ...] = ()  # the request's fields without effect
     stream: bool = False
@@ -54,7 +54,7 @@ class Record(msgspec.Struct):
             "model": self.model,
             "upstream": self.upstream,
             "tries": len(self.asked),
-            "joined": self.joined,
+            "adopted": self.adopted,
             "reference": self.reference,
             "stream": self.stream,
             "status": self.status,

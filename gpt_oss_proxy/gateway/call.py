@@ -104,9 +104,8 @@ class Call(Opened):
 
     def timed_out(self) -> None:
         """The upstream has said nothing for too long; its lists are no longer waited for."""
-        if self._record.asked:  # else it has joined another's call, and is counted there
-            self._silent.add(self.asked)
-            self._tell_breakers()
+        self._silent.add(self.asked)
+        self._tell_breakers()
 
     def _answer(self) -> Iterator[list[Event]]:
         rounds = 0

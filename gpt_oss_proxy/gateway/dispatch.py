@@ -1,31 +1,30 @@
 """From a neutral request to its events: route → admit → call → relay."""
 
 import contextlib
-import itertools
-import os
 import socket
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gevent
 import msgspec
 
-from gpt_oss_proxy.chat.events import Event, Started
+from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.chat.prepare import EMULATED, prepare
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
 from gpt_oss_proxy.chat.tokens import Vocabulary
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
 from gpt_oss_proxy.gateway.access_log import Record
+from gpt_oss_proxy.gateway.adoption import Adoption, RequestKey
+from gpt_oss_proxy.gateway.answer import Answer, Source
 from gpt_oss_proxy.gateway.call import Call, Candidate, Task
 from gpt_oss_proxy.gateway.choices import Choices
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
 from gpt_oss_proxy.gateway.guard import Guard
-from gpt_oss_proxy.gateway.peers import Joinable, Peers
+from gpt_oss_proxy.gateway.peers import Origin, Peers
 from gpt_oss_proxy.gateway.places import Places
-from gpt_oss_proxy.gateway.relay import ClientGone, Relay, TimeLimits
+from gpt_oss_proxy.gateway.recorded import AnswerReader
+from gpt_oss_proxy.gateway.relay import Relay, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
-from gpt_oss_proxy.gateway.sharing import Identity, SharedReader, Sharing
 from gpt_oss_proxy.upstreams.base import Upstream
 
 _COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
@@ -40,45 +39,6 @@ _HARMLESS: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-class Answer:
-    """An answer that has begun, and its lists of events; an empty list says that a keep-alive is due. To be closed.
-
-    `id` and `created` (in Unix seconds) are the same for all who join a call. `ignored` are the request's fields
-    without effect; `reference` is the upstream's own id of the answer, or ''.
-    """
-
-    def __init__(
-        self,
-        relay: Relay,
-        close: Callable[[], None],
-        call: Call | Choices,
-        ignored: Mapping[Guard, tuple[str, ...]],
-        joinable: Joinable | None,
-        *,
-        wait: bool,
-    ) -> None:
-        """`close` ends all that the answer needs while it lasts; it may be called twice."""
-        self._relay = relay
-        self.close = close
-        self.id = joinable.id if joinable else os.urandom(16).hex()
-        self.created = joinable.created if joinable else int(time.time())
-        try:
-            self.reference, self._first = _first(relay, wait=wait)
-        except BaseException:  # killed, too: it is raised again
-            close()
-            raise
-        self.ignored = ignored[call.asked]
-
-    def __iter__(self) -> Iterator[list[Event]]:
-        """Return the lists, to be read once. They raise a GatewayError or ClientGone."""
-        return itertools.chain((self._first,), self._relay)
-
-    def push(self, tell: Callable[[list[Event]], None]) -> None:
-        """Tell the lists, as a relay does. Raises as they do, and what `tell` raises."""
-        tell(self._first)
-        self._relay.push(tell)
-
-
 class Dispatcher:
     """Gets answers. `places` bounds the requests that run at the same time in all workers."""
 
@@ -89,10 +49,10 @@ class Dispatcher:
         self._limits = limits
         self._vocabulary = _FairVocabulary(vocabulary)
         self._retries = retries
-        self._running: dict[Relay, Call | Choices] = {}
+        self._running: dict[Relay, Call | Choices | None] = {}
         self.places = places
         self._peers = peers
-        self._sharing = Sharing(peers)
+        self._adoption = Adoption(peers)
         self.draining = False
         self._cut_off = False
 
@@ -102,31 +62,31 @@ class Dispatcher:
         record: Record,
         client: socket.socket | None,
         *,
-        patience: float | None = None,
-        identity: Identity | None = None,
+        key: RequestKey | None = None,
     ) -> Answer:
         """Return the answer when its first events are there, or the first keep-alive is due if it is streamed.
 
-        `record` notes who is asked. `client` is the client's connection, watched until the answer ends, or None.
-        `patience` is how many seconds the client will wait, None if it has not said; `identity` makes it joinable, or
-        joins it. Raises any GatewayError, and ClientGone. The answer raises the same later on, and must be closed.
+        `record` notes who is asked. `client` is the client's connection, watched until the answer ends, or None. With a
+        `key` it may be the answer of an earlier request, and a retry may get it. Raises any GatewayError, and
+        ClientGone. The answer raises the same later on, and must be closed.
         """
         if self._cut_off:
             raise ShuttingDown
-        limits = self._limits.within(patience, stream=request.stream)
-        call, ignored = self._admit(request, record, min(limits.idle, limits.total))
-        joinable = self._joinable(identity, call, record) if identity else None
-        lists = joinable.read() if joinable else call
-        # A client's impatience is no failure of the upstream.
-        relay = Relay(lists, limits, call.timed_out if limits.idle == self._limits.idle else None)
-        if isinstance(lists, Call | SharedReader) and hasattr(client, "unsent"):  # it is one of our server's sockets
-            lists.shortcut = relay.shortcut(client)  # type: ignore[arg-type] # so it is
-        close = self._watch(relay, call, client)
-        return Answer(relay, close, call, ignored, joinable, wait=not request.stream)
+        source = self._source(request, record, key)
+        relay = Relay(source.lists, self._limits, source.call.timed_out if source.call else None)
+        relay.outlives_client = key is not None and (key.is_named or source.call is not None)
+        if isinstance(source.lists, Call) and hasattr(client, "unsent"):  # it is one of our server's sockets
+            source.lists.shortcut = relay.shortcut(client)  # type: ignore[arg-type] # so it is
+        end = self._watch(relay, source, key, client)
+        try:
+            return Answer(relay, end, source, stream=request.stream)
+        finally:
+            if record.adopted:
+                record.upstream = source.origin().upstream
 
     def listen(self) -> None:
-        """Let the other workers' clients join this one's calls. Called in each worker."""
-        self._peers.listen(self._sharing.find)
+        """Let the other workers' clients get this one's answers. Called in each worker."""
+        self._peers.listen(self._adoption.lookup)
 
     def bury(self, pid: int) -> None:
         """Remove what a dead worker has left. Called in their master."""
@@ -134,7 +94,7 @@ class Dispatcher:
 
     @property
     def lends(self) -> bool:
-        """Whether other workers' clients still read calls of this one."""
+        """Whether other workers' clients still read answers of this one."""
         return self._peers.lent > 0 and not self._cut_off
 
     def drain(self, seconds: float) -> None:
@@ -151,10 +111,22 @@ class Dispatcher:
         for relay in self._running:
             relay.stop(ShuttingDown("The gateway is shutting down and had to cut this answer. Ask again."))
 
-    def _admit(
-        self, request: ChatRequest, record: Record, seconds: float
-    ) -> tuple[Call | Choices, Mapping[Guard, tuple[str, ...]]]:
-        """Return the call, and the fields without effect at each upstream that may be asked. Raises InvalidRequest."""
+    def _source(self, request: ChatRequest, record: Record, key: RequestKey | None) -> Source:
+        """Return an earlier request's answer if this one gets it, else a call of its own. Raises InvalidRequest."""
+        found = self._adoption.find(key) if key else None  # first: what is there already needs no preparing
+        if found is None:
+            call, origin = self._admit(request, record)
+            if key is None or not key.is_named:
+                return Source(call, origin, call)
+            found = self._adoption.claim(key)
+            if found is None:
+                answer = self._adoption.record(key, call, origin)
+                return Source(answer.read(), origin, call, answer)
+        record.adopted = True
+        return Source(found.read(), found.origin, None, found)
+
+    def _admit(self, request: ChatRequest, record: Record) -> tuple[Call | Choices, Callable[[], Origin]]:
+        """Return the call, and what tells where its answer comes from. Raises InvalidRequest."""
         calls: list[Call] = []
         ignored: dict[Guard, tuple[str, ...]] = {}
         told: set[Guard] = set()
@@ -167,14 +139,15 @@ class Dispatcher:
                     record,
                     self._vocabulary,
                     retries=self._retries,
-                    seconds=seconds,
+                    seconds=min(self._limits.idle, self._limits.total),
                     may_retry=self._may_retry,
                     counts=request.include_usage or not request.stream,
                     told=told,
                 )
                 for _ in range(request.n)
             ]
-        return calls[0] if len(calls) == 1 else Choices(calls), ignored
+        call = calls[0] if len(calls) == 1 else Choices(calls)
+        return call, lambda: Origin(call.asked.upstream.name, ignored[call.asked])
 
     def _tasks(self, request: ChatRequest, ignored: dict[Guard, tuple[str, ...]]) -> list[Task]:
         """Return who may answer, and what each is asked. What the first cannot do is an InvalidRequest."""
@@ -196,35 +169,36 @@ class Dispatcher:
 
     def _may_retry(self) -> bool:
         """Retries must not drown an upstream that comes back: few at a time, or a fifth of what runs."""
-        retrying = sum(call.pausing for call in self._running.values())
+        retrying = sum(call.pausing for call in self._running.values() if call)
         return retrying < max(_FEW_RETRIES, _SHARE_OF_RETRIES * len(self._running))
 
-    def _joinable(self, identity: Identity, call: Call | Choices, record: Record) -> Joinable:
-        joined = self._sharing.join(identity)
-        if joined:
-            record.joined, record.upstream = True, call.asked.upstream.name
-            return joined
-        shared = self._sharing.begin(identity, call)
-        if isinstance(call, Call):
-            call.shortcut = shared.tell
-        return shared
-
-    def _watch(self, relay: Relay, call: Call | Choices, client: socket.socket | None) -> Callable[[], None]:
-        """Let the client's leaving and a shutdown end the relay. Return what ends all of it."""
+    def _watch(
+        self, relay: Relay, source: Source, key: RequestKey | None, client: socket.socket | None
+    ) -> Callable[[Callable[[], list[list[Event]]]], None]:
+        """Let the client's leaving and a shutdown end the relay. Return what ends all of it, see Answer."""
         try:
-            watch = ClientWatch(client, lambda: relay.stop(ClientGone())) if client else None
+            watch = ClientWatch(client, relay.leave) if client else None
         except BaseException:  # the connection is closed already
             relay.close()
             raise
-        self._running[relay] = call
+        self._running[relay] = source.call
 
-        def close() -> None:
-            if self._running.pop(relay, None):
-                if watch:
-                    watch.close()
+        def end(so_far: Callable[[], list[list[Event]]]) -> None:
+            if relay not in self._running:
+                return
+            del self._running[relay]
+            if watch:
+                watch.close()
+            if not (relay.left and key):
                 relay.close()
+            elif isinstance(source.lists, AnswerReader):
+                source.lists.window_seconds = key.window_seconds
+                relay.close()
+            else:
+                relay.resume(so_far())
+                self._adoption.leave(key, relay, source.origin)
 
-        return close
+        return end
 
 
 def _with_messages(task: Task, messages: tuple[Message, ...]) -> Task:
@@ -282,17 +256,3 @@ class _FairVocabulary:
     def first(self, text: str, tokens: int) -> str:
         """See Vocabulary."""
         return self._vocabulary.first(text, tokens)
-
-
-def _first(events: Iterable[list[Event]], *, wait: bool) -> tuple[str, list[Event]]:
-    """Return (reference, the first list with output). [] is a keep-alive, which commits a stream unless `wait`."""
-    reference = ""
-    for found in events:
-        if found and isinstance(found[0], Started):
-            reference = found[0].reference
-            found = found[1:]
-            if not found:
-                continue
-        if found or not wait:
-            return reference, found
-    return reference, []

@@ -1,8 +1,9 @@
-"""The other workers of this gateway: which of them runs a call that can be joined, and reading it from there.
+"""The other workers of this gateway: which of them has an answer that another request may get, and reading it there.
 
-In a folder that all workers share, a call's name is a symbolic link to the worker that runs it: to make one is atomic,
-so of two workers that begin the same call at the same moment one is the first. Each worker listens on a Unix socket
-there. A frame is four bytes of length and a MessagePack.
+In a folder that all workers share, an answer's name is a symbolic link to the worker that has it: to make one is
+atomic, so of two workers that begin the same answer at the same moment one is the first. Of answers that their clients
+left there may be several of one name; each has a link of its own. Each worker listens on a Unix socket there. A frame
+is four bytes of length and a MessagePack.
 """
 
 import contextlib
@@ -26,12 +27,20 @@ from gpt_oss_proxy.gateway.client_watch import ClientWatch
 
 _log = logging.getLogger(__name__)
 _LENGTH = struct.Struct(">I")
-_LONGEST_NAME = 128
+_LONGEST_LINE = 256
 _CONNECT_SECONDS = 2.0
+_MOST_OFFERS = 8  # of one name in all workers; of more than that each worker finds its own
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Which upstream an answer comes from, as far as is known, and the request's fields that have no effect there."""
+
+    upstream: str
+    ignored: tuple[str, ...]
 
 
 class Joinable(Protocol):
-    """A call that can be read from its beginning. `body` is the digest of the request's body."""
+    """An answer that can be read from its beginning. `body` is the digest of the request's body."""
 
     id: str
     created: int
@@ -39,6 +48,9 @@ class Joinable(Protocol):
 
     def read(self) -> ClosableLists:
         """Return its lists, which must be closed."""
+
+    def origin(self) -> Origin:
+        """Return where it comes from: with the first output that is certain."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -57,9 +69,13 @@ class _Error(msgspec.Struct, frozen=True):
 
 
 class _Frame(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A head, events, or the end; with nothing in it a sign of life, or, where a head is due, that there is no call."""
+    """A head, events, or the end; with nothing in it a sign of life, or, where a head is due, that there is no answer.
+
+    `origin` is set where it has changed since the frame before.
+    """
 
     head: _Head | None = None
+    origin: Origin | None = None
     events: list[Event] = []
     error: _Error | None = None
     over: bool = False
@@ -70,32 +86,55 @@ _decode = msgspec.msgpack.Decoder(_Frame).decode
 
 
 class Remote:
-    """A call that another worker runs."""
+    """An answer that another worker has. It must be read, or its lists closed."""
 
     def __init__(self, head: _Head, connection: socket.socket, frames: IO[bytes]) -> None:
         self.id = head.id
         self.created = head.created
         self.body = head.body
+        self._origin = Origin("", ())
         self._connection = connection
         self._frames = frames
 
-    def close(self) -> None:
-        """Give it up unread."""
-        self._frames.close()
-        self._connection.close()
+    def origin(self) -> Origin:
+        """See Joinable."""
+        return self._origin
 
-    def read(self) -> Lists:
-        """Yield its lists. Raises its GatewayError; UpstreamIncomplete if that worker died."""
-        with self._connection, self._frames:
-            while True:
-                frame = _receive(self._frames)
-                if frame is None:
-                    raise UpstreamIncomplete
-                if frame.error:
-                    raise _error_of(frame.error)
-                if frame.over:
-                    return
-                yield frame.events
+    def read(self) -> "RemoteLists":
+        """Return its lists. They raise its GatewayError; UpstreamIncomplete if that worker died."""
+        return RemoteLists(self._read(), self._frames, self._connection)
+
+    def _read(self) -> Lists:
+        while True:
+            frame = _receive(self._frames)
+            if frame is None:
+                raise UpstreamIncomplete
+            self._origin = frame.origin or self._origin
+            if frame.error:
+                raise _error_of(frame.error)
+            if frame.over:
+                return
+            yield frame.events
+
+
+class RemoteLists:
+    """Lists that come over a connection, which is closed with them, also before the first was read."""
+
+    def __init__(self, lists: Lists, *closed: IO[bytes] | socket.socket) -> None:
+        self._lists = lists
+        self._closed = closed
+
+    def __iter__(self) -> Lists:
+        return self._lists
+
+    def __next__(self) -> list[Event]:
+        return next(self._lists)
+
+    def close(self) -> None:
+        """Close the connection: that worker sees that this reader has left."""
+        self._lists.close()
+        for one in self._closed:
+            one.close()
 
 
 class Peers:
@@ -107,7 +146,7 @@ class Peers:
         self.lent = 0  # how many clients of other workers read calls of this one
 
     def listen(self, find: Callable[[str], Joinable | None]) -> None:
-        """Answer the other workers from now on; `find` returns the call of a name. Called in each worker."""
+        """Answer the other workers from now on; `find` returns the answer of a name. Called in each worker."""
         if not self._folder:
             return
         me = _socket_name(os.getpid())
@@ -117,7 +156,7 @@ class Peers:
             (self._folder / me).unlink(missing_ok=True)  # of a dead worker that had our number
             listener.bind(str(self._folder / me))
         except OSError as error:  # the folder is gone, full, or its name too long for a socket
-            _log.error("retries find the calls of their own worker only: %s", error)
+            _log.error("retries find the answers of their own worker only: %s", error)
             listener.close()
             return
         self._me = me
@@ -131,13 +170,19 @@ class Peers:
         finally:
             self.lent -= 1
 
-    def find(self, name: str) -> Remote | None:
-        """Return the call of another worker, or None and the name is ours."""
-        if not self._me:
+    def find(self, name: str, body: str) -> Remote | None:
+        """Return the answer of this name that another worker has. One to another body comes without its lists."""
+        try:
+            owner = os.readlink(self._link(name)) if self._me else self._me
+        except OSError:  # there is none, or the folder is gone
             return None
-        while True:
+        return None if owner == self._me else self._ask(owner, name, body)
+
+    def claim(self, name: str, body: str) -> Remote | None:
+        """Return what `find` does, or None and the name is ours."""
+        while self._me:
             try:
-                os.symlink(self._me, self._claim(name))
+                os.symlink(self._me, self._link(name))
             except FileExistsError:
                 pass
             except OSError:  # the folder is gone or full: then there are no others
@@ -145,31 +190,50 @@ class Peers:
             else:
                 return None
             with contextlib.suppress(FileNotFoundError):  # given up in this very moment
-                owner = os.readlink(self._claim(name))
-                found = None if owner == self._me else self._ask(owner, name)
+                owner = os.readlink(self._link(name))
+                found = None if owner == self._me else self._ask(owner, name, body)
                 if found is None:
-                    self.claim(name)
+                    self._seize(name)
                 return found
+        return None
 
-    def claim(self, name: str) -> None:
-        """Make the name ours, whoever's it was."""
-        if not self._me:
-            return
-        claim = self._claim(name)
-        ours = f"{claim}.{self._me}"
-        with contextlib.suppress(OSError):  # the folder is gone or full: then nobody will join
+    def offer(self, name: str) -> str:
+        """Let other workers find an answer of this name here, beside those that have the same name.
+
+        Returns the entry that has to be released, "" if there is none: then only this worker finds it.
+        """
+        for number in range(_MOST_OFFERS) if self._me else ():
+            entry = f"{name}.{number}"
             try:
-                os.symlink(self._me, claim)
+                os.symlink(self._me, self._link(entry))
             except FileExistsError:
-                with contextlib.suppress(FileExistsError):
-                    os.symlink(self._me, ours)
-                os.replace(ours, claim)
+                continue
+            except OSError:  # the folder is gone or full
+                break
+            return entry
+        return ""
+
+    def adopt(self, name: str, body: str) -> Remote | None:
+        """Return an answer of this name that another worker offers: each is given once."""
+        for number in range(_MOST_OFFERS) if self._me else ():
+            if found := self.find(f"{name}.{number}", body):
+                return found
+        return None
+
+    def _seize(self, name: str) -> None:
+        """Make the name ours, whoever's it was."""
+        link = self._link(name)
+        ours = f"{link}.{self._me}"
+        with contextlib.suppress(OSError):  # the folder is gone or full: then the others do not find it
+            with contextlib.suppress(FileExistsError):
+                os.symlink(self._me, ours)
+            os.replace(ours, link)
 
     def release(self, name: str) -> None:
         """Give the name up, if it is ours."""
         with contextlib.suppress(OSError):
-            if self._me and os.readlink(self._claim(name)) == self._me:
-                os.unlink(self._claim(name))
+            if name and self._me and os.readlink(self._link(name)) == self._me:
+                os.unlink(self._link(name))
 
     def bury(self, pid: int) -> None:
         """Remove what a dead worker has left."""
@@ -179,16 +243,16 @@ class Peers:
                 if path.name == dead or (path.is_symlink() and os.readlink(path) == dead):
                     path.unlink()
 
-    def _claim(self, name: str) -> str:
+    def _link(self, name: str) -> str:
         return f"{self._folder}/{name}"
 
-    def _ask(self, owner: str, name: str) -> Remote | None:
+    def _ask(self, owner: str, name: str, body: str) -> Remote | None:
         connection = socket.socket(socket.AF_UNIX)
         frames = connection.makefile("rb")
         try:
             connection.settimeout(_CONNECT_SECONDS)
             connection.connect(f"{self._folder}/{owner}")
-            connection.sendall(name.encode() + b"\n")
+            connection.sendall(f"{name.partition('.')[0]} {body}\n".encode())
             frame = _receive(frames)
         except OSError:  # it is dead
             frame = None
@@ -207,22 +271,35 @@ def _socket_name(pid: int) -> str:
 def _serve(connection: socket.socket, find: Callable[[str], Joinable | None]) -> None:
     with connection, contextlib.suppress(OSError):  # that worker, or its client, has gone
         with connection.makefile("rb") as lines:
-            call = find(lines.readline(_LONGEST_NAME).strip().decode("ascii", "replace"))
-        if call is None:
-            _send(connection, _Frame())
+            name, _, body = lines.readline(_LONGEST_LINE).strip().decode("ascii", "replace").partition(" ")
+        answer = find(name)
+        _send(connection, _Frame(head=_Head(answer.id, answer.created, answer.body) if answer else None))
+        if answer is None or answer.body != body:
             return
-        _send(connection, _Frame(head=_Head(call.id, call.created, call.body)))
         reader: Any = gevent.getcurrent()
         watch = ClientWatch(connection, lambda: reader.kill(block=False))
         try:
-            with contextlib.closing(call.read()) as lists:
-                for events in lists:
-                    _send(connection, _Frame(events=events))
-            _send(connection, _Frame(over=True))
-        except GatewayError as error:
-            _send(connection, _Frame(error=_wire_of(error)))
+            with contextlib.closing(answer.read()) as lists:
+                _send_lists(connection, lists, answer.origin)
         finally:
             watch.close()
+
+
+def _send_lists(connection: socket.socket, lists: ClosableLists, origin: Callable[[], Origin]) -> None:
+    sent: Origin | None = None
+
+    def news() -> Origin | None:
+        nonlocal sent
+        found = origin()
+        changed, sent = found != sent, found
+        return found if changed else None
+
+    try:
+        for events in lists:
+            _send(connection, _Frame(origin=news(), events=events))
+        _send(connection, _Frame(over=True))
+    except GatewayError as error:
+        _send(connection, _Frame(origin=news(), error=_wire_of(error)))
 
 
 def _send(connection: socket.socket, frame: _Frame) -> None:

@@ -9,8 +9,9 @@ does not want to iterate has them pushed: then each is told in the call's own gr
 a text that comes alone in the hub, without waking any (`shortcut`).
 """
 
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import gevent
@@ -31,9 +32,6 @@ from gpt_oss_proxy.gateway.run import Run
 _WITHOUT_A_BREAK = 64  # lists; whoever reads a socket waits before each read anyway
 _SOON = 0.001  # seconds
 _A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
-# What of a client's patience is kept for the way to it.
-_SHARE_OF_PATIENCE = 0.1
-_MOST_OF_PATIENCE_SECONDS = 2.0
 
 
 class ClientGone(Exception):
@@ -47,21 +45,6 @@ class TimeLimits(msgspec.Struct, frozen=True):
     total: float
     keepalive: float
 
-    def within(self, patience: float | None, *, stream: bool) -> "TimeLimits":
-        """Return the limits for a client that gives up after `patience` seconds: our own word has to come before.
-
-        SDKs measure the wait for a whole answer or for the next bytes of a stream, never a stream's whole length, so
-        a stream that flows may take longer.
-        """
-        if patience is None:
-            return self
-        ours = patience - min(_SHARE_OF_PATIENCE * patience, _MOST_OF_PATIENCE_SECONDS)
-        return TimeLimits(
-            idle=min(self.idle, ours),
-            total=self.total if stream else min(self.total, ours),
-            keepalive=self.keepalive,
-        )
-
 
 class Client(Protocol):
     """Who is told. `unsent` is what it has not taken yet of what it was sent."""
@@ -72,7 +55,8 @@ class Client(Protocol):
 class Relay:
     """Iterates once over a call's lists of events; an empty list says that a keep-alive is due.
 
-    Raises the call's GatewayError, a TimedOut, or ClientGone.
+    Raises the call's GatewayError, a TimedOut, or ClientGone. Where it `outlives_client`, the call goes on when the
+    client leaves: then the relay is `left`, and whoever iterates over it anew gets the lists that are left.
     """
 
     def __init__(self, call: ClosableLists, limits: TimeLimits, timed_out: Callable[[], None] | None = None) -> None:
@@ -89,6 +73,8 @@ class Relay:
         self._whole = False  # its last list has come
         self._finished = False  # and is told
         self._heard = False
+        self.outlives_client = False
+        self.left = False
         now = time.monotonic()
         self._total_due = now + limits.total
         self._heard_at = self._told_at = now
@@ -96,11 +82,15 @@ class Relay:
         self._reader = Run(self._read, self._end)
         # One timer for all limits, set to the nearest: an event only notes its time, and costs no timer.
         self._timer = self._new_timer(now)
-        self._lists = self._iterate()
+        self._lists: Iterator[list[Event]] = self._iterate()
 
     def __iter__(self) -> Iterator[list[Event]]:
         """Return the lists that are left; see the class."""
         return self._lists
+
+    def __next__(self) -> list[Event]:
+        """Return the next list."""
+        return next(self._lists)
 
     def push(self, tell: Callable[[list[Event]], None]) -> None:
         """Tell the lists that are left; return after the last. Raises as the iterator does, and what `tell` raises."""
@@ -137,11 +127,12 @@ class Relay:
                 self._finished = self._finished or (bool(events) and type(events[-1]) is Finish)
                 yield events
         finally:
-            self.close()
+            if not self.left:
+                self.close()
 
     def _next(self) -> list[Event] | None:
         """Return the next list, None if the reader has told the last one itself."""
-        while (events := self._list) is None and not self._finished:
+        while not self.left and self._list is None and not self._finished:
             if self._ended:
                 raise self._ended.error or InternalError
             self._waiter = greenlet.getcurrent()
@@ -153,13 +144,28 @@ class Relay:
                     self._hub.switch()
             finally:
                 self._waiter = None
-        self._list = None
+        if self.left:
+            raise ClientGone
+        events, self._list = self._list, None
         return None if self._finished else events
 
     def _wake(self) -> None:
         """Run whoever waits for the next list. In the hub."""
         if self._waiter and not self._telling:
             self._waiter.switch()
+
+    def leave(self) -> None:
+        """The client has gone: raise ClientGone where the lists are awaited. May be called from the hub."""
+        if not self.outlives_client or self._ended:
+            self.stop(ClientGone())
+        elif not self.left:
+            self.left = True
+            self._hub.loop.run_callback(self._wake)
+
+    def resume(self, before: Iterable[list[Event]]) -> None:
+        """Go on after it was left: whoever iterates gets the lists of `before`, then those that are to come."""
+        self.outlives_client = self.left = False
+        self._lists = itertools.chain(before, self._iterate())
 
     def stop(self, reason: Exception) -> None:
         """End the call, and raise `reason` where its lists are awaited. May be called from the hub."""

@@ -435,7 +435,7 @@ def test_the_log_knows_the_request_and_not_its_content(log: Log) -> None:
         "model": "model-1",
         "upstream": "scripted",
         "tries": 1,
-        "joined": False,
+        "adopted": False,
         "reference": "thread-1",
         "stream": True,
         "status": 200,
@@ -623,18 +623,10 @@ def test_every_place_is_given_back(script: list[Step], fields: dict[str, Any]) -
 
 @pytest.mark.parametrize("name", ["x-stainless-read-timeout", "X-Stainless-Timeout"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_sdk_that_will_give_up_is_told_before_it_does(name: str, stream: bool) -> None:
-    with gevent.Timeout(5):  # the limit is 0.45, and everything else is 20 and more
-        response = ask(client(LONG), {name: "0.5"}, stream=stream)
-    assert response.status_code == 504
-    assert response.json is not None
-    assert response.json["error"]["type"] == "timeout_error"
-
-
-@pytest.mark.parametrize("value", ["", "0", "-1", "nan", "inf", "1e3", "NOT_GIVEN", "9" * 400, "1,5"])
-def test_an_sdk_that_says_nonsense_waits_as_all_others(value: str) -> None:
-    response = ask(client(0.05, HI, END), {"x-stainless-timeout": value})
+def test_an_answer_takes_longer_than_an_sdk_says_that_it_will_wait(name: str, stream: bool) -> None:
+    response = ask(client(0.1, HI, END), {name: "0.05"}, stream=stream)
     assert response.status_code == 200
+    assert b"Hi" in response.data
 
 
 def test_when_our_retries_are_used_up_sdks_are_told_not_to_retry() -> None:
@@ -652,16 +644,18 @@ def twice() -> tuple[FlaskClient, Scripted]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("again", [{"Idempotency-Key": "k"}, {"x-stainless-retry-count": "1"}])
-def test_a_request_that_comes_again_gets_the_same_answer_and_the_upstream_is_asked_once(
-    log: Log, twice: tuple[FlaskClient, Scripted], again: dict[str, str], stream: bool
+def test_an_idempotency_key_that_comes_again_gets_the_same_answer_and_the_upstream_is_asked_once(
+    log: Log, twice: tuple[FlaskClient, Scripted], stream: bool
 ) -> None:
     client, upstream = twice
-    first = again if "Idempotency-Key" in again else {"x-stainless-retry-count": "0"}
-    bodies = [b"".join(pieces(ask(client, headers, stream=stream))) for headers in (first, again, again)]
+    bodies = [b"".join(pieces(ask(client, {"Idempotency-Key": "k"}, stream=stream))) for _ in range(3)]
     assert len(upstream.asked) == 1
     assert bodies[0] == bodies[1] == bodies[2]
-    assert [(line["joined"], line["tries"]) for line in log] == [(False, 1), (True, 0), (True, 0)]
+    assert [(line["adopted"], line["tries"], line["upstream"]) for line in log] == [
+        (False, 1, "scripted"),
+        (True, 0, "scripted"),
+        (True, 0, "scripted"),
+    ]
 
 
 def test_a_request_that_comes_again_while_the_first_one_runs_joins_it(twice: tuple[FlaskClient, Scripted]) -> None:
@@ -677,12 +671,9 @@ def test_a_request_that_comes_again_while_the_first_one_runs_joins_it(twice: tup
     [
         ({}, {}),
         ({"x-stainless-retry-count": "0"}, {"x-stainless-retry-count": "0"}),
+        ({"x-stainless-retry-count": "0"}, {"x-stainless-retry-count": "1"}),
         ({"Idempotency-Key": "a"}, {"Idempotency-Key": "b"}),
         ({"Idempotency-Key": "a", "Authorization": "Bearer a"}, {"Idempotency-Key": "a", "Authorization": "Bearer b"}),
-        (
-            {"x-stainless-retry-count": "0", "Authorization": "Bearer a"},
-            {"x-stainless-retry-count": "1", "Authorization": "Bearer b"},
-        ),
     ],
 )
 def test_requests_that_are_not_the_same_are_asked_each(
@@ -690,13 +681,6 @@ def test_requests_that_are_not_the_same_are_asked_each(
 ) -> None:
     client, upstream = twice
     assert [ask(client, headers).status_code for headers in (one, other)] == [200, 200]
-    assert len(upstream.asked) == 2
-
-
-def test_a_retry_with_another_body_is_another_request(twice: tuple[FlaskClient, Scripted]) -> None:
-    client, upstream = twice
-    ask(client, {"x-stainless-retry-count": "0"})
-    ask(client, {"x-stainless-retry-count": "1"}, user="ada")
     assert len(upstream.asked) == 2
 
 

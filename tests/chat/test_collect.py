@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpt_oss_proxy.chat.collect import Completion, CompletionChoice
+from gpt_oss_proxy.chat.collect import Collector, Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
@@ -74,3 +74,23 @@ def test_an_error_on_the_way_passes_through() -> None:
 
     with pytest.raises(UpstreamIncomplete):
         collect(lists())
+
+
+LISTS: list[list[Event]] = [
+    [Choice(1), TextDelta("b")],
+    [Choice(0), TextDelta("wrong"), ReasoningDelta("hm")],
+    [Choice(1), ToolCallDelta(0, "c", "f", "{"), ToolCallDelta(0, arguments="}")],
+    [Choice(0), TextReplaced("a")],
+    [Usage(1, 2)],
+    [Finish("stop", ("tool_calls",))],
+]
+
+
+@pytest.mark.parametrize("added", range(len(LISTS) + 1))
+def test_a_collector_goes_on_where_another_one_was(added: int) -> None:
+    first, second = Collector(), Collector()
+    for events in LISTS[:added]:
+        first.add(events)
+    for events in (*first.batches(), *LISTS[added:]):
+        second.add(events)
+    assert second.completion() == collect(LISTS)

@@ -32,7 +32,7 @@ def test_a_record_is_one_line_of_json(output: io.StringIO) -> None:
         "path": "/v1/ü%s\n",
         "model": "m",
         "tries": 0,
-        "joined": False,
+        "adopted": False,
         "upstream": "chatkit",
         "reference": "thread-1",
         "stream": True,

@@ -222,12 +222,6 @@ def test_silence_before_the_first_event_counts_for_the_circuit() -> None:
     assert UpstreamFirstEventTimeout.unhealthy
 
 
-def test_silence_of_a_call_that_was_joined_counts_once_for_its_circuit() -> None:
-    door = guard(Scripted(), failures=1)
-    call_of(door).timed_out()  # it has asked nobody itself
-    assert door.breaker.state == "closed"
-
-
 def test_who_did_not_accept_a_connection_in_time_is_not_asked_again_with_the_others() -> None:
     call = call_of(first := Scripted(UpstreamUnreachable()), second := Scripted(UpstreamConnectTimeout()))
     assert told(call) == ["UpstreamUnreachable"]

@@ -25,15 +25,16 @@ from gpt_oss_proxy.errors import (
     UpstreamUnreachable,
 )
 from gpt_oss_proxy.gateway import dispatch as module
+from gpt_oss_proxy.gateway.adoption import RequestKey
+from gpt_oss_proxy.gateway.answer import Answer
 from gpt_oss_proxy.gateway.board import Board
 from gpt_oss_proxy.gateway.call import Candidate
 from gpt_oss_proxy.gateway.client_watch import ClientWatch
-from gpt_oss_proxy.gateway.dispatch import Answer, Dispatcher, without_effect
+from gpt_oss_proxy.gateway.dispatch import Dispatcher, without_effect
 from gpt_oss_proxy.gateway.peers import Peers
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
-from gpt_oss_proxy.gateway.sharing import Identity
 from gpt_oss_proxy.server.client_socket import ClientSocket
 from tests.doubles import Characters, Other, Scripted, Step, guard, record
 
@@ -245,16 +246,20 @@ def test_what_still_runs_at_the_end_of_the_drain_ends_with_an_honest_error() -> 
         dispatch(gate, asking(), None)
 
 
-@pytest.mark.parametrize("identity", [None, Identity("name", "body", again=False)], ids=["its own", "shared"])
+FIRST_TRY = RequestKey("name", "body", is_named=False, retries=0)
+NAMED = RequestKey("key", "body", is_named=True, retries=0)
+
+
+@pytest.mark.parametrize("key", [None, FIRST_TRY], ids=["a client", "an SDK"])
 @pytest.mark.parametrize("fields", [{"stream": True}, {"stream": True, "include_usage": True}, {"stream": False}])
-def test_text_takes_the_shortcut_to_a_client_of_our_server(identity: Identity | None, fields: dict[str, bool]) -> None:
+def test_text_takes_the_shortcut_to_a_client_of_our_server(key: RequestKey | None, fields: dict[str, bool]) -> None:
     theirs, ours = socket.socketpair()
     client = ClientSocket.of(ours, 10)
     upstream = Scripted(A, 0.01, [TextDelta("b")], [TextDelta("c")], 0.01, END)
     gc.collect()
     gc.disable()
     try:
-        found = dispatcher(upstream).dispatch(asking(**fields), record(), client, identity=identity)
+        found = dispatcher(upstream).dispatch(asking(**fields), record(), client, key=key)
         told: list[Event] = []
         found.push(told.extend)
         found.close()
@@ -271,18 +276,18 @@ def test_text_takes_the_shortcut_to_a_client_of_our_server(identity: Identity | 
     assert upstream.shortened == ["b", "c"]
 
 
-@pytest.mark.parametrize("identity", [None, Identity("name", "body", again=False)], ids=["its own", "shared"])
+@pytest.mark.parametrize("key", [None, FIRST_TRY, NAMED], ids=["a client", "an SDK", "an Idempotency-Key"])
 @pytest.mark.parametrize("options", [{}, {"stop": "x"}], ids=["plain", "emulated"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_an_answer_that_is_over_waits_for_no_garbage_collector(
-    identity: Identity | None, options: dict[str, Any], fails: bool
+    key: RequestKey | None, options: dict[str, Any], fails: bool
 ) -> None:
     upstream = Scripted(A, 0.01, RateLimited() if fails else END)
     gate = dispatcher(upstream)
     gc.collect()
     gc.disable()
     try:
-        found = gate.dispatch(asking(stream=True, options=options), record(), None, identity=identity)
+        found = gate.dispatch(asking(stream=True, options=options), record(), None, key=key)
         alive = [weakref.ref(found._relay), *map(weakref.ref, gate._running.values())]
         with contextlib.suppress(RateLimited):
             found.push(lambda _events: None)
@@ -479,14 +484,6 @@ def test_silence_opens_the_circuit_and_then_nobody_waits() -> None:
     assert len(upstream.asked) == 2
 
 
-def test_a_client_s_impatience_does_not_open_the_circuit() -> None:
-    gate = gate_of(upstream := Scripted(LONG), failures=1)
-    for _ in range(3):
-        with pytest.raises(UpstreamFirstEventTimeout):
-            gate.dispatch(asking(stream=True), record(), None, patience=0.02)
-    assert len(upstream.asked) == 3
-
-
 def test_the_time_limit_holds_over_all_tries_and_keepalives_go_on_meanwhile() -> None:
     gate = gate_of(Scripted(UpstreamUnreachable()), idle=0.05)
     with gevent.Timeout(1), pytest.raises(UpstreamUnreachable) as raised:  # a pause would not end in time
@@ -518,35 +515,6 @@ def test_only_a_few_retry_at_the_same_time() -> None:
     gevent.joinall(asked)
     assert [greenlet.value for greenlet in asked].count(False) == 4  # a fifth of twenty
     assert len(upstream.asked) == 24
-
-
-@pytest.mark.parametrize(
-    ("patience", "stream", "limits"),
-    [
-        (None, False, TimeLimits(30, 600, 15)),
-        (10.0, False, TimeLimits(9, 9, 15)),
-        (10.0, True, TimeLimits(9, 600, 15)),
-        (600.0, False, TimeLimits(30, 598, 15)),
-        (3600.0, False, TimeLimits(30, 600, 15)),
-    ],
-)
-def test_the_limits_are_within_what_the_client_will_wait(
-    patience: float | None, stream: bool, limits: TimeLimits
-) -> None:
-    assert TimeLimits(30, 600, 15).within(patience, stream=stream) == limits
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_an_impatient_client_is_told_before_it_gives_up(stream: bool) -> None:
-    gate = dispatcher(Scripted(LONG))
-    with gevent.Timeout(5), pytest.raises((UpstreamFirstEventTimeout, TotalTimeout)):
-        gate.dispatch(asking(stream=stream), record(), None, patience=0.2)
-
-
-def test_an_impatient_client_s_stream_may_take_as_long_as_it_flows() -> None:
-    script: list[Step] = [step for _ in range(10) for step in (A, 0.05)]
-    found = dispatcher(Scripted(*script, END)).dispatch(asking(stream=True), record(), None, patience=0.2)
-    assert list(found) == [A] * 10 + [END]
 
 
 def test_a_call_whose_client_reads_nothing_ends_with_the_total_time() -> None:

@@ -500,3 +500,71 @@ def test_what_cannot_be_told_by_a_shortcut_is_raised_where_it_was_pushed() -> No
         pushing.get()
     settle()
     assert upstream.ended == 1
+
+
+# A client that leaves
+
+
+@EITHER
+def test_a_call_ends_with_its_client(hear: Hear) -> None:
+    upstream = Scripted(A, LONG)
+    relay = relay_of(upstream)
+    gevent.spawn_later(0.01, relay.leave)
+    assert hear(relay) == [A, "ClientGone"]
+    settle()
+    assert (upstream.ended, relay.left) == (1, False)
+
+
+@EITHER
+@pytest.mark.parametrize("after", [0.0, 0.015, 0.035, 0.055])
+def test_a_call_that_outlives_its_client_goes_on_where_that_has_left(hear: Hear, after: float) -> None:
+    upstream = Scripted(A, 0.02, B, 0.02, END)
+    relay = relay_of(upstream)
+    relay.outlives_client = True
+    gevent.spawn_later(after, relay.leave)
+    found = hear(relay)
+    if after < 0.05:
+        assert found.pop() == "ClientGone"
+        gevent.sleep(0.02)
+        assert (relay.left, upstream.ended) == (True, 0)
+        relay.resume(found)
+        found = heard(relay)
+    assert found == [A, B, END]
+    settle()
+    assert upstream.ended == 1
+
+
+def test_a_client_that_leaves_before_it_waits_is_gone_when_it_does() -> None:
+    relay = relay_of(Scripted(A, END))
+    relay.outlives_client = True
+    relay.leave()
+    relay.leave()
+    settle()
+    assert heard(relay) == ["ClientGone"]
+    relay.resume(())
+    assert heard(relay) == [A, END]
+
+
+def test_its_limits_hold_while_no_client_is_there() -> None:
+    upstream = Scripted(LONG)
+    relay = relay_of(upstream, total=0.05)
+    relay.outlives_client = True
+    gevent.spawn_later(0.01, relay.leave)
+    assert heard(relay) == ["ClientGone"]
+    gevent.sleep(0.1)
+    assert upstream.ended == 1
+    relay.resume(())
+    assert heard(relay) == ["TotalTimeout"]
+
+
+def test_a_call_that_is_resumed_may_be_left_once_more_and_ends_then() -> None:
+    upstream = Scripted(A, LONG)
+    relay = relay_of(upstream)
+    relay.outlives_client = True
+    gevent.spawn_later(0.01, relay.leave)
+    heard(relay)
+    relay.resume(())
+    gevent.spawn_later(0.01, relay.leave)
+    assert heard(relay) == ["ClientGone"]
+    settle()
+    assert upstream.ended == 1

@@ -1,0 +1,159 @@
+"""Answers that are given to another request: a retry adopts what its client left, an `Idempotency-Key` is asked once.
+
+SDKs ask again when a connection broke or a time-out of theirs passed, and only before they have seen a status. Such a
+client leaves an answer behind, which goes on for a moment: the retry gets it, and the upstream is asked once. Nothing
+is done for that while the client is there. Under an `Idempotency-Key` an answer is recorded from its beginning, and
+kept for a while when it is whole.
+"""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from gpt_oss_proxy.chat.lists import ClosableLists
+from gpt_oss_proxy.errors import InvalidRequest
+from gpt_oss_proxy.gateway.peers import Joinable, Origin, Peers, Remote
+from gpt_oss_proxy.gateway.recorded import RecordedAnswer
+
+# How long an answer goes on without a client. The SDKs come back after 0.4 to 0.5 s at first, then after 0.8 to 1 s.
+_FIRST_WINDOW_SECONDS = 1.0
+_NEXT_WINDOW_SECONDS = 2.5
+_KEPT_SECONDS = 60.0
+# Of whole answers, in each worker.
+_MOST_KEPT = 1000
+_KEPT_BYTES = 32 * 1024 * 1024
+
+
+class RequestKey(msgspec.Struct, frozen=True):
+    """What makes two requests one: a digest of who asks, the path, and the Idempotency-Key or else the body.
+
+    `body` is a digest of the body; `is_named` says that there is an Idempotency-Key. `retries` is how often the client
+    has asked before, as it says.
+    """
+
+    name: str
+    body: str
+    is_named: bool
+    retries: int
+
+    @property
+    def window_seconds(self) -> float:
+        """How long an answer that this request has left goes on for a retry."""
+        return _NEXT_WINDOW_SECONDS if self.retries else _FIRST_WINDOW_SECONDS
+
+
+def request_key(
+    *, path: str, caller: str, body: bytes, effort: str, idempotency_key: str | None, retries: str
+) -> RequestKey:
+    """Return the key of a request. `effort` is what a header says of it, `retries` the text of the SDK's count."""
+    digest = _digest(body, effort)
+    subject = ("body", digest) if idempotency_key is None else ("key", idempotency_key)
+    return RequestKey(
+        name=_digest(b"", path, caller, *subject),
+        body=digest,
+        is_named=idempotency_key is not None,
+        retries=int(retries) if retries.isascii() and retries.isdecimal() and len(retries) < 10 else 0,
+    )
+
+
+def _digest(data: bytes, *texts: str) -> str:
+    hashed = hashlib.sha256(data)
+    for text in texts:
+        hashed.update(b"\n" + text.encode("utf-8", "surrogateescape"))
+    return hashed.hexdigest()
+
+
+class Adoption:
+    """The recorded answers of this worker, and the way to those of the others."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._left: dict[str, dict[RecordedAnswer, str]] = {}  # by their clients; → entry at the other workers'
+        self._named: dict[str, RecordedAnswer] = {}  # those with an Idempotency-Key, running and kept
+        self._kept: OrderedDict[RecordedAnswer, tuple[str, float]] = OrderedDict()  # → name, until when; oldest first
+        self._kept_bytes = 0
+
+    def find(self, key: RequestKey) -> Joinable | None:
+        """Return the answer that a request gets instead of one of its own, None if there is none.
+
+        Raises InvalidRequest if its Idempotency-Key was used for another request.
+        """
+        if key.is_named:
+            return _same(key, self.lookup(key.name) or self._peers.find(key.name, key.body))
+        return (self.lookup(key.name) or self._peers.adopt(key.name, key.body)) if key.retries else None
+
+    def claim(self, key: RequestKey) -> Joinable | None:
+        """Return what `find` does, or None and the Idempotency-Key belongs to this worker."""
+        # To ask another worker takes a moment, in which an answer may have begun here.
+        name = key.name
+        return _same(key, self.lookup(name) or self._peers.claim(name, key.body) or self.lookup(name))
+
+    def record(self, key: RequestKey, lists: ClosableLists, origin: Callable[[], Origin]) -> RecordedAnswer:
+        """Return a new answer under its Idempotency-Key. Call it at once after `claim`: no other may come between."""
+        answer = RecordedAnswer(key.body, lists, origin, lambda answer: self._keep(key.name, answer))
+        self._named[key.name] = answer
+        return answer
+
+    def leave(self, key: RequestKey, lists: ClosableLists, origin: Callable[[], Origin]) -> None:
+        """Let an answer that its client has left go on for a retry, which adopts it, for as long as the key says."""
+
+        def over(answer: RecordedAnswer) -> None:
+            if answer.lost:
+                self._withdraw(key.name, answer)
+
+        answer = RecordedAnswer(key.body, lists, origin, over)
+        self._left.setdefault(key.name, {})[answer] = self._peers.offer(key.name)
+        answer.wait_for_reader(key.window_seconds)
+
+    def lookup(self, name: str) -> RecordedAnswer | None:
+        """Return the answer of this worker that a request of this name gets. One that was left is given once."""
+        for answer in self._left.get(name, ()):
+            self._withdraw(name, answer)
+            return answer
+        self._drop_old_ones()
+        named = self._named.get(name)
+        return None if named is None or named.lost else named
+
+    def _withdraw(self, name: str, answer: RecordedAnswer) -> None:
+        left = self._left.get(name, {})
+        if answer in left:
+            self._peers.release(left.pop(answer))
+        if not left:
+            self._left.pop(name, None)
+
+    def _keep(self, name: str, answer: RecordedAnswer) -> None:
+        if answer.lost:
+            self._forget(name, answer)
+            return
+        self._kept[answer] = name, time.monotonic() + _KEPT_SECONDS
+        self._kept_bytes += answer.size
+        self._drop_old_ones()
+
+    def _drop_old_ones(self) -> None:
+        while self._kept:
+            answer, (name, until) = next(iter(self._kept.items()))
+            full = len(self._kept) > _MOST_KEPT or self._kept_bytes > _KEPT_BYTES
+            if not full and time.monotonic() < until:
+                return
+            del self._kept[answer]
+            self._kept_bytes -= answer.size
+            self._forget(name, answer)
+
+    def _forget(self, name: str, answer: RecordedAnswer) -> None:
+        if self._named.get(name) is answer:
+            del self._named[name]
+            self._peers.release(name)
+
+
+def _same(key: RequestKey, found: Joinable | None) -> Joinable | None:
+    """Return what was found under a key. Raises InvalidRequest if it answers another request."""
+    if found is None or found.body == key.body:
+        return found
+    if isinstance(found, Remote):
+        found.read().close()
+    raise InvalidRequest(
+        "This Idempotency-Key was used for another request. Use a new one for each.", code="idempotency_key_reused"
+    )

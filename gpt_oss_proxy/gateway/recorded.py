@@ -1,0 +1,184 @@
+"""An answer that runs without a client of its own: recorded while it runs, read from its beginning by many."""
+
+import copy
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event as Signal
+
+from gpt_oss_proxy.chat.events import Event, Finish, Lists
+from gpt_oss_proxy.chat.lists import ClosableLists
+from gpt_oss_proxy.errors import GatewayError, InternalError, UpstreamIncomplete
+from gpt_oss_proxy.gateway.peers import Origin
+
+LARGEST_BYTES = 4 * 1024 * 1024  # of memory; a larger answer is not kept, and has no further readers from then on
+_READ_AHEAD = 8  # lists, ahead of the fastest reader
+
+
+class RecordedAnswer:
+    """An answer that runs in a greenlet of its own and is recorded: any number of readers get all of it.
+
+    It is read no faster than its fastest reader reads, and ends when it is left by all before it is whole.
+    """
+
+    def __init__(
+        self,
+        body: str,
+        lists: ClosableLists,
+        origin: Callable[[], Origin],
+        over: Callable[["RecordedAnswer"], None],
+    ) -> None:
+        """`body` is the request's digest; `over` is called when the answer has ended, and when it was given up."""
+        self.id = os.urandom(16).hex()
+        self.created = int(time.time())
+        self.body = body
+        self.origin = origin
+        self.size = 0  # bytes of memory
+        self.finished = False
+        self.lost = False  # it failed, was left by all, or grew too long: it has no further readers
+        self._ended = False
+        self._error: GatewayError | None = None
+        self._lists: list[list[Event]] = []
+        self._readers: list[AnswerReader] = []
+        self._leavings = 0  # how often it has been left by all
+        self._furthest = 0
+        self._news = Signal()
+        self._room = Signal()
+        self._over = over
+        self._source = lists
+        self._driver = gevent.spawn(self._drive, lists)
+        self._driver.rawlink(self._end)
+
+    def read(self) -> "AnswerReader":
+        """Return all lists from the first one on. They must be closed; until then the answer goes on."""
+        reader = AnswerReader(self._read, self._leave)
+        self._readers.append(reader)
+        return reader
+
+    def wait_for_reader(self, seconds: float) -> None:
+        """Give the answer up unless it has a reader again within this time."""
+        self._leavings += 1
+        if seconds:
+            gevent.spawn_later(seconds, self._give_up, self._leavings)
+        else:
+            self._give_up(self._leavings)
+
+    def _read(self, reader: "AnswerReader") -> Lists:
+        while True:
+            while reader.position < len(self._lists):
+                events = self._lists[reader.position]
+                self._advance(reader)
+                yield events
+            if self._ended:
+                break
+            news = self._news
+            news.wait()
+            if reader.position == len(self._lists):
+                yield []  # a sign of life
+        if self._error:
+            raise copy.copy(self._error)  # each reader has frames of its own
+
+    def _drive(self, lists: ClosableLists) -> GatewayError | None:
+        try:
+            for events in lists:
+                self._append(events)
+                self._wake()
+                # Behind the last list nothing is held back: what follows is the body's end, which has its own limit.
+                while not self.finished and len(self._lists) - self._furthest >= _READ_AHEAD:
+                    self._room.clear()
+                    self._room.wait()
+        except GatewayError as error:
+            return copy.copy(error)  # without its frames, which would keep all that they have used
+        except gevent.GreenletExit:  # see Relay: it would keep sockets open
+            pass
+        return None
+
+    def _append(self, events: list[Event]) -> None:
+        if not events:
+            return
+        self._lists.append(events)
+        self.size += memory_bytes(events)
+        self.finished = isinstance(events[-1], Finish)
+        self.lost = self.lost or self.size > LARGEST_BYTES
+
+    def _advance(self, reader: "AnswerReader") -> None:
+        reader.position += 1
+        if reader.position > self._furthest:
+            self._furthest = reader.position
+            self._room.set()
+        if self.lost and len(self._readers) == 1:
+            self._lists[reader.position - 1] = []  # it has no reader to come
+
+    def _end(self, driver: "gevent.Greenlet[..., GatewayError | None]") -> None:
+        self._source.close()  # here, for a driver that is killed before it begins runs nothing of its own
+        origin = self.origin()
+        self.origin = lambda: origin
+        del self._source  # both refer to the whole request
+        if driver.exception:  # a bug of ours: gevent has written its traceback to the log
+            self._error = InternalError()
+        elif isinstance(driver.value, GatewayError):
+            self._error = driver.value
+        elif not self.finished:  # given up, and now it is read after all
+            self._error = UpstreamIncomplete()
+        self._ended = True
+        self.lost = self.lost or not self.finished
+        self._wake()
+        self._over(self)
+
+    def _wake(self) -> None:
+        news, self._news = self._news, Signal()
+        news.set()
+
+    def _leave(self, reader: "AnswerReader") -> None:
+        self._readers.remove(reader)
+        if not (self._readers or self.finished or self._ended):
+            self.wait_for_reader(reader.window_seconds)
+
+    def _give_up(self, leaving: int) -> None:
+        if leaving != self._leavings or self._readers:  # it has been read meanwhile, maybe left again
+            return
+        self.lost = True
+        if self._ended:
+            self._over(self)
+        else:
+            self._driver.kill(block=False)
+
+
+class AnswerReader:
+    """One reader of a recorded answer, from the moment when the answer is promised to it, maybe long before it reads.
+
+    `position` is how many lists it was given. `window_seconds` is how long the answer goes on when this reader, the
+    last one, leaves it before it is whole.
+    """
+
+    window_seconds = 0.0
+
+    def __init__(self, read: "Callable[[AnswerReader], Lists]", leave: "Callable[[AnswerReader], None]") -> None:
+        self.position = 0
+        self._lists = read(self)
+        self._leave: Callable[[AnswerReader], None] | None = leave
+
+    def __iter__(self) -> Lists:
+        return self._lists
+
+    def __next__(self) -> list[Event]:
+        return next(self._lists)
+
+    def close(self) -> None:
+        """End it."""
+        self._lists.close()
+        leave, self._leave = self._leave, None
+        if leave:
+            leave(self)
+
+
+def memory_bytes(events: list[Event]) -> int:
+    """Return how much memory a list of events takes, with what its events hold."""
+    size = sys.getsizeof(events)
+    for event in events:
+        size += sys.getsizeof(event)
+        size += sum(sys.getsizeof(getattr(event, name)) for name in event.__struct_fields__)
+    return size
