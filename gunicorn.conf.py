@@ -41,8 +41,8 @@ errorlog = "-"
 loglevel = "warning"
 
 
-# Where the workers meet: counts and answers that other workers may get. The name is prometheus_client's. A reload runs this file
-# again and keeps the folder; the master of an upgrade (USR2) inherits the variable, and makes a folder of its own.
+# Where the workers meet: counts, and answers that other workers may get. The name is prometheus_client's. A reload runs
+# this file again and keeps the folder; the master of an upgrade (USR2) inherits the variable, and makes its own folder.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OURS = f"gpt_oss_proxy-{os.getpid()}-"
 if not Path(os.environ.get(FOLDER, "")).name.startswith(OURS):
