@@ -17,12 +17,16 @@ from gpt_oss_proxy.gateway.relay import Relay
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where an answer's lists come from: a call of its own, or what is recorded for several requests, or both."""
+    """Where an answer's lists come from: a call of its own, or what is recorded for several requests, or both.
+
+    `outlives_client` says that it goes on for a retry when the client leaves before its status.
+    """
 
     lists: ClosableLists
     origin: Callable[[], Origin]
     call: Call | Choices | None = None
     recorded: Joinable | None = None
+    outlives_client: bool = False
 
 
 class Answer:

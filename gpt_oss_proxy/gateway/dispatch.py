@@ -74,7 +74,7 @@ class Dispatcher:
             raise ShuttingDown
         source = self._source(request, record, key)
         relay = Relay(source.lists, self._limits, source.call.timed_out if source.call else None)
-        relay.outlives_client = key is not None and (key.is_named or source.call is not None)
+        relay.outlives_client = source.outlives_client
         if isinstance(source.lists, Call) and hasattr(client, "unsent"):  # it is one of our server's sockets
             source.lists.shortcut = relay.shortcut(client)  # type: ignore[arg-type] # so it is
         end = self._watch(relay, source, key, client)
@@ -117,13 +117,16 @@ class Dispatcher:
         if found is None:
             call, origin = self._admit(request, record)
             if key is None or not key.is_named:
-                return Source(call, origin, call)
+                return Source(call, origin, call, outlives_client=key is not None)
             found = self._adoption.claim(key)
             if found is None:
                 answer = self._adoption.record(key, call, origin)
-                return Source(answer.read(), origin, call, answer)
+                return Source(answer.read(), origin, call, answer, outlives_client=True)
         record.adopted = True
-        return Source(found.read(), found.origin, None, found)
+        lists = found.read()
+        # What was left is adopted once; and of another worker's answer that worker decides.
+        outlives_client = isinstance(lists, AnswerReader) and key is not None and key.is_named
+        return Source(lists, found.origin, None, found, outlives_client)
 
     def _admit(self, request: ChatRequest, record: Record) -> tuple[Call | Choices, Callable[[], Origin]]:
         """Return the call, and what tells where its answer comes from. Raises InvalidRequest."""

@@ -178,3 +178,12 @@ def test_a_shutdown_ends_an_adopted_answer_too() -> None:
     found.close()
     settle()
     assert upstream.ended == 1
+
+
+@pytest.mark.parametrize("leaves", [1, 2, 3])
+def test_an_answer_with_an_idempotency_key_is_left_and_found_as_often_as_its_client_comes(leaves: int) -> None:
+    gate = dispatcher(upstream := Scripted([], 0.2, A, END))
+    for _ in range(leaves):
+        Client().leaves(gate, asking(), NAMED)
+    assert whole(gate.dispatch(asking(), record(), None, key=NAMED)).choices[0].text == "a"
+    assert len(upstream.asked) == 1
