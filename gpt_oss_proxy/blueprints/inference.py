@@ -31,8 +31,8 @@ from gpt_oss_proxy.sse import Last
 
 Environ = dict[str, Any]
 T = TypeVar("T", bound=str)
-# nginx buffers an answer unless told not to.
-_STREAM_HEADERS = ("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")
+# Proxies hold a stream back unless told not to: nginx buffers it, and middleware that compresses waits for more of it.
+_STREAM_HEADERS = ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")
 _OLDER_NAMES = {"tools": "functions", "tool_choice": "function_call"}
 _TOOL = re.compile(r"^(tools|tool_choice)\b((?:\[\d+\])?)(?:\.function\b)?")
 _log = logging.getLogger(__name__)

@@ -217,4 +217,4 @@ def test_no_answer_is_sniffed_or_kept_by_others(client: FlaskClient, method: str
 
 
 def test_a_stream_keeps_its_own_cache_control(client: FlaskClient) -> None:
-    assert ask(client, stream=True).headers["Cache-Control"] == "no-cache"
+    assert ask(client, stream=True).headers["Cache-Control"] == "no-cache, no-transform"

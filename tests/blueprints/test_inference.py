@@ -98,7 +98,7 @@ def test_a_stream_is_a_piece_for_each_list() -> None:
     assert response.status_code == 200
     assert {name: response.headers[name] for name in ("Content-Type", "Cache-Control", "X-Accel-Buffering")} == {
         "Content-Type": "text/event-stream; charset=utf-8",
-        "Cache-Control": "no-cache",
+        "Cache-Control": "no-cache, no-transform",
         "X-Accel-Buffering": "no",
     }
     assert "Content-Length" not in response.headers

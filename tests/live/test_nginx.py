@@ -4,9 +4,11 @@ import contextlib
 import http.client
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,21 +19,37 @@ from tests.live.conftest import REPOSITORY, Gateway, Start, StartGateway, answer
 from tests.live.talk import SECONDS, Upstream, chat, error_of, failed, stream, text_of, user
 from tests.live.test_hostile_http import NO_HTTP, refused, say
 from tests.live.wire import Connection
+from tests.upstreams.raw_server import CHUNKED, RawServer, chunk
 
-RunNginx = Callable[[str], str]
+RunNginx = Callable[..., str]
+# All that a second nginx in front of the shipped one says: everything else is left to its defaults.
+DEFAULTS = """\
+pid /run/nginx.pid;
+events {}
+http {
+    access_log off;
+    upstream gateway {
+        server 127.0.0.1:3000;  # <-
+    }
+    server {
+        listen 80;  # <-
+        location / { proxy_pass http://gateway; }
+    }
+}
+"""
 
 
 @pytest.fixture(scope="session")
 def run_nginx(start: Start, tmp_path_factory: pytest.TempPathFactory) -> RunNginx:
-    """Start nginx in front of a gateway's address, and return its own."""
+    """Start nginx, with the shipped configuration or another one, in front of an address, and return its own."""
     nginx = needs("nginx")
+    shipped = (REPOSITORY / "deploy/nginx.conf").read_text()
 
-    def run(gateway: str) -> str:
+    def run(behind: str, config: str = shipped) -> str:
         folder = tmp_path_factory.mktemp("nginx")
         port = free_port()
-        shipped = (REPOSITORY / "deploy/nginx.conf").read_text()
-        config = put(shipped, "listen 80;  # <-", f"listen 127.0.0.1:{port};")
-        config = put(config, "server 127.0.0.1:3000;  # <-", f"server {gateway.removeprefix('http://')};")
+        config = put(config, "listen 80;  # <-", f"listen 127.0.0.1:{port};")
+        config = put(config, "server 127.0.0.1:3000;  # <-", f"server {behind.removeprefix('http://')};")
         config = put(config, "pid /run/nginx.pid;", f"pid {folder}/nginx.pid;")
         # Without root, nginx needs places of its own to write to.
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -74,6 +92,32 @@ def test_a_stream_passes_without_buffering(nginx: str, model: str) -> None:
     assert answer.text().strip() == "w0 w1 w2 w3"
     assert answer.finishes() == ["stop"]
     assert answer.first_arrival("w3") - answer.first_arrival("w0") > 0.6
+
+
+def test_each_event_passes_two_nginx_while_the_upstream_waits_for_it(
+    run_nginx: RunNginx, start_gateway: StartGateway
+) -> None:
+    """The upstream says a word only when the client has the one before, so whatever holds one back stops it all."""
+    arrived = threading.Semaphore(0)
+    words = [f"w{number}" for number in range(5)]
+    event = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":%b}]}\n\n'
+    said: list[Any] = [CHUNKED + b"\r\n"]
+    for word in words:
+        said += [chunk(event % (word.encode(), b"null")), lambda _: arrived.acquire(timeout=SECONDS)]
+    server = RawServer([*said, chunk(event % (b"", b'"stop"')), chunk(b"data: [DONE]\n\n"), chunk(b"")])
+    gateway, base = start_gateway(OPENAI_BASE_URL=server.url, OPENAI_MODELS="m", KEEPALIVE_SECONDS=str(10 * SECONDS))
+    address = run_nginx(run_nginx(base), DEFAULTS)
+    with contextlib.closing(Connection(address)) as client:
+        client.post({"model": "m", "stream": True, "messages": user("Hi")}, "Connection: close")
+        heard = b""
+        for word in words:
+            heard += client.read_until(b'"%b"' % word.encode())
+            arrived.release()
+        heard += client.read_until(b"data: [DONE]\n\n")
+    gateway.stop()
+    server.stop()
+    assert b"\r\nCache-Control: no-cache, no-transform\r\n" in heard
+    assert error_of(chat(address, "m", "Hi"))["code"] == "gateway_unreachable"  # and an error keeps its shape
 
 
 def test_keep_alive_chunks_pass_while_the_model_is_silent(run_nginx: RunNginx, gateway: Gateway) -> None:
