@@ -98,8 +98,6 @@ class Decoder(abc.ABC):
         text = alike.read_all(data)
         if not text or self._text.held or self._length + len(text) > _LONGEST_ANSWER:
             return False
-        if not text.isascii() and b"\\u" in data:  # half a character can only come as an escape
-            return False
         if not shortcut(text):
             return False
         self._length += len(text)

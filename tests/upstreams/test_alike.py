@@ -133,6 +133,22 @@ def test_what_is_taken_is_what_a_patient_reader_finds(data: bytes) -> None:
     assert read_all(data) == (text if size == len(data) else "")
 
 
+# Escapes of halves of a character, which JSON allows, the same halves as bytes, which UTF-8 does not, and what joins them.
+HALVES = st.lists(
+    st.sampled_from(
+        [b"\\ud83d", b"\\ude00", b"\\uDBFF", b"\\", b"u", b"d83d", b"\xed\xa0\xbd", b"\xed\xb8\x80", b"a", b"\xc3\xa9"]
+    ),
+    max_size=6,
+).map(b"".join)
+
+
+@given(st.lists(HALVES, min_size=1, max_size=3))
+def test_no_text_that_is_taken_holds_half_a_character(texts: list[bytes]) -> None:
+    data = b"".join(b'data: {"n":1,"text":"%b"}\n\n' % text for text in texts)
+    read(data)[0].encode()  # raises for a lone surrogate
+    read_all(data).encode()
+
+
 def test_one_of_them_teaches_what_the_others_are_like() -> None:
     known = learn(b'{"n":1,"text":"a","end":null}', "a", BEGIN, END)
     assert known is not None

@@ -1,8 +1,10 @@
 """Decoding as bytes come: what a record tells, what an error loses and what not, and where an answer ends."""
 
+import json
+
 import pytest
 
-from gpt_oss_proxy.chat.events import Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from gpt_oss_proxy.errors import UpstreamFailed, UpstreamTooLarge
 from gpt_oss_proxy.upstreams import decoder as module
 from gpt_oss_proxy.upstreams.decoder import Decoder
@@ -18,6 +20,31 @@ def test_bytes_that_complete_no_record_are_told_apart_from_records_that_tell_not
         [],
         [TextDelta("bc")],
     ]
+
+
+def taking(*reads: bytes) -> tuple[list[str], list[Event]]:
+    """Return what takes the shortcut, and the events of what does not. The first read teaches what more text is like."""
+    decoder = Lines()
+    taken: list[str] = []
+    fed: list[Event] = []
+    for read in reads:
+        if not decoder.take(lambda text: not taken.append(text), read):
+            fed += decoder.feed(read) or []
+    decoder.complete = True
+    return taken, fed + decoder.close()
+
+
+def test_a_text_with_escapes_takes_the_shortcut():
+    written = [json.dumps(text).encode() + b"\n" for text in ("a", "é", "你好, мир", "😀!", "a\ud83d", "\ude00b", "ü")]
+    assert b"\\u" in written[1]
+    taken, fed = taking(*written)
+    assert taken == ["é", "你好, мир", "😀!", "ü"]
+    assert fed == [TextDelta("a"), TextDelta("a"), TextDelta("😀b"), Finish("stop")]  # the halves of one in two events
+
+
+def test_a_text_behind_half_a_character_waits_for_it():
+    taken, fed = taking(b'"a"\n', b'"\\ud83d"\n', '"é"\n'.encode(), b'"b"\n')
+    assert (taken, fed) == (["b"], [TextDelta("a"), TextDelta("\ufffdé"), Finish("stop")])
 
 
 def test_blank_lines_are_no_sign_of_life():
