@@ -16,6 +16,7 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
+from gpt_oss_proxy.chat.long_text import LongText
 from gpt_oss_proxy.chat.request import ToolCall
 
 
@@ -75,8 +76,8 @@ class _Parts:
     """What a choice consists of so far."""
 
     def __init__(self) -> None:
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
+        self._text = LongText()
+        self._reasoning = LongText()
         self._calls: dict[int, list[ToolCallDelta]] = {}
 
     def add(self, event: Event) -> None:
@@ -86,7 +87,7 @@ class _Parts:
             case ReasoningDelta():
                 self._reasoning.append(event.text)
             case TextReplaced():
-                self._text = [event.text]
+                self._text.replace(event.applied(str(self._text)))
             case ToolCallDelta():
                 self._calls.setdefault(event.index, []).append(event)
             case _:
@@ -101,7 +102,7 @@ class _Parts:
 
     def choice(self, reason: FinishReason) -> CompletionChoice:
         calls = tuple(_join(self._calls[index]) for index in sorted(self._calls))
-        return CompletionChoice("".join(self._text), "".join(self._reasoning), calls, reason)
+        return CompletionChoice(str(self._text), str(self._reasoning), calls, reason)
 
 
 def _join(deltas: list[ToolCallDelta]) -> ToolCall:

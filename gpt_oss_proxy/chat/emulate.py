@@ -14,6 +14,7 @@ import msgspec
 from gpt_oss_proxy.chat.events import Event, Finish, Lists, Started, TextDelta, TextReplaced, ToolCallDelta, Usage
 from gpt_oss_proxy.chat.filter import Fault
 from gpt_oss_proxy.chat.lists import ClosableLists, Opened, Shortcut
+from gpt_oss_proxy.chat.long_text import LongText
 from gpt_oss_proxy.chat.prepare import Emulation
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
 from gpt_oss_proxy.chat.tokens import Vocabulary
@@ -105,7 +106,7 @@ class _Try:
         self._vocabulary = vocabulary
         self.filters = emulation.filters(vocabulary, calls)
         self._before = before
-        self._raw: list[str] = []  # what the model wrote
+        self._raw = LongText()  # what the model wrote
         self._usage: Usage | None = None
         self._said = False
         self._finished = False
@@ -163,7 +164,7 @@ class _Try:
     def correction(self, fault: Fault) -> ChatRequest:
         """Return the request for a second try."""
         request = self._emulation.request
-        written = Message("assistant", (Text("".join(self._raw)),))
+        written = Message("assistant", (Text(str(self._raw)),))
         told = Message("user", (Text(fault.correction),))
         return msgspec.structs.replace(request, messages=(*request.messages, written, told))
 
@@ -178,7 +179,8 @@ class _Try:
         for step in self.filters:
             if not (_passes(step.mark, said) and step.ends_plainly()):
                 return False
-        self._raw += texts
+        for text in texts:
+            self._raw.append(text)
         self._said = self._finished = self._heard_out = True
         return True
 
@@ -192,7 +194,7 @@ class _Try:
         for position, event in enumerate(events):
             if isinstance(event, TextReplaced):
                 before = self._run_filters(events[:position])
-                return [*before, *self._replace(event.text), *self._filter(events[position + 1 :])]
+                return [*before, *self._replace(event), *self._filter(events[position + 1 :])]
         said = self._run_filters([event for event in events if not isinstance(event, Usage | Finish)])
         if not self._finished and not self.fault:
             self._usage = next((event for event in events if isinstance(event, Usage)), self._usage)
@@ -204,7 +206,9 @@ class _Try:
         return said
 
     def _run_filters(self, events: list[Event]) -> list[Event]:
-        self._raw += [event.text for event in events if isinstance(event, TextDelta)]
+        for event in events:
+            if isinstance(event, TextDelta):
+                self._raw.append(event.text)
         fault: Fault | None = None
         for step in self.filters:
             if not _passes(step.mark, events):
@@ -217,13 +221,14 @@ class _Try:
             self.fault = fault
         return events
 
-    def _replace(self, text: str) -> list[Event]:
+    def _replace(self, event: TextReplaced) -> list[Event]:
         """The upstream takes its text back. Whoever has shown some of it cannot follow."""
         shown = (self._said and self._emulation.request.stream) or (self.calls and self.calls.any_gone_out)
         if shown or self._finished or self.fault or self._before:
             return []
         self.filters[:] = self._emulation.filters(self._vocabulary, self.calls)
-        self._raw.clear()
+        text = event.applied(str(self._raw))
+        self._raw = LongText()
         events = self._run_filters([TextDelta(text)] if text else [])
         replaced = "".join(event.text for event in events if isinstance(event, TextDelta))
         return [TextReplaced(replaced), *(event for event in events if not isinstance(event, TextDelta))]

@@ -5,7 +5,7 @@ in lists; where it has several choices, each list begins with the Choice that it
 Finish: the iterator of its events raises a GatewayError instead.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Literal
 
 import msgspec
@@ -38,12 +38,38 @@ class ReasoningDelta(msgspec.Struct, frozen=True, tag=True):
 
 
 class TextReplaced(msgspec.Struct, frozen=True, tag=True):
-    """All text so far is to be read as `text`: the upstream took some of it back.
+    """All text so far is to be read anew: the upstream took some of it back.
 
-    Only somebody who has shown nothing yet can follow; a client that was streamed to keeps what it has.
+    The new text is `text`, with what stays of the text so far put into it: `kept` is (place in `text`, start and end in
+    the text so far) of each such piece, in characters. So an upstream's decoder need not keep what it has emitted.
+    Only a reader that has shown nothing yet can follow; a client that was streamed to keeps what it has.
     """
 
     text: str
+    kept: tuple[tuple[int, int, int], ...] = ()
+
+    @classmethod
+    def of(cls, pieces: Iterable[str | tuple[int, int]]) -> "TextReplaced":
+        """Return the event for a text that consists of these: new text, or (start, end) in the text so far."""
+        texts: list[str] = []
+        kept: list[tuple[int, int, int]] = []
+        place = 0
+        for piece in pieces:
+            if isinstance(piece, str):
+                texts.append(piece)
+                place += len(piece)
+            else:
+                kept.append((place, *piece))
+        return cls("".join(texts), tuple(kept))
+
+    def applied(self, so_far: str) -> str:
+        """Return the text as it is to be read now."""
+        pieces: list[str] = []
+        place = 0
+        for until, start, end in self.kept:
+            pieces += (self.text[place:until], so_far[start:end])
+            place = until
+        return "".join((*pieces, self.text[place:]))
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, tag=True):

@@ -8,6 +8,7 @@ from rs_bpe.bpe import openai
 
 from gpt_oss_proxy.chat.events import Finish, Lists, ReasoningDelta, TextDelta, TextReplaced, ToolCallDelta, Usage
 from gpt_oss_proxy.chat.lists import ClosableLists, Shortcut
+from gpt_oss_proxy.chat.long_text import LongText
 from gpt_oss_proxy.chat.request import ChatRequest
 
 Count = Callable[[str], int]
@@ -70,8 +71,9 @@ class UsageCounter:
     def __init__(self, request: ChatRequest, count: Count) -> None:
         self._request = request
         self._count = count
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
+        self._text = LongText()
+        self._calls = LongText()
+        self._reasoning = LongText()
 
     def run(self, lists: ClosableLists) -> Lists:
         """Yield the same lists, with a counted Usage before Finish if there was none."""
@@ -86,11 +88,11 @@ class UsageCounter:
                         continue
                     match event:
                         case ToolCallDelta():
-                            text.append(event.name + event.arguments)
+                            self._calls.append(event.name + event.arguments)
                         case ReasoningDelta():
                             self._reasoning.append(event.text)
                         case TextReplaced():
-                            text[:] = [event.text]
+                            text.replace(event.applied(str(text)))
                         case Usage():
                             reported = True
                         case Finish() if not reported:
@@ -111,5 +113,5 @@ class UsageCounter:
         return tell
 
     def _usage(self) -> Usage:
-        thought, answer = self._count("".join(self._reasoning)), self._count("".join(self._text))
+        thought, answer = self._count(str(self._reasoning)), self._count(f"{self._text}{self._calls}")
         return Usage(count_prompt(self._request, self._count), thought + answer, reasoning_tokens=thought)

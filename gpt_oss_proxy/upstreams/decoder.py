@@ -55,7 +55,8 @@ class Decoder(abc.ABC):
         self._alike: Alike | None = None  # what the next event is like, if it brings more text
         self._lessons = _LESSONS
         self._started = False
-        self._length = 0
+        self._said = 0  # characters of the text
+        self._room = _LONGEST_ANSWER  # for characters of the text, beside the rest of the answer
         self._text = _Mender()
         self._reasoning = _Mender()
 
@@ -83,6 +84,11 @@ class Decoder(abc.ABC):
             self.failure = None  # it would keep us, and we it
 
     @property
+    def position(self) -> int:
+        """The length of the text so far, in characters, with half a character that waits for its other half."""
+        return self._said + len(self._text.held)
+
+    @property
     def knows_more(self) -> bool:
         """Whether it knows what more text would look like, so that it may take it."""
         return self._alike is not None
@@ -96,11 +102,11 @@ class Decoder(abc.ABC):
         if not alike or self.complete or not framer.at_start or len(data) > framer.max_bytes:
             return False
         text = alike.read_all(data)
-        if not text or self._text.held or self._length + len(text) > _LONGEST_ANSWER:
+        if not text or self._text.held or self._said + len(text) > self._room:
             return False
         if not shortcut(text):
             return False
-        self._length += len(text)
+        self._said += len(text)
         if self.grew:
             self.grew(text)
         return True
@@ -236,8 +242,11 @@ class Decoder(abc.ABC):
         self.emit(ToolCallDelta(index, whole(call_id), whole(name), whole(arguments)))
 
     def _add(self, kind: type[TextDelta | ReasoningDelta], text: str) -> None:
-        self._length += len(text)
-        if self._length > _LONGEST_ANSWER:
+        if kind is TextDelta:
+            self._said += len(text)
+        else:
+            self._room -= len(text)
+        if self._said > self._room:
             raise UpstreamTooLarge
         if kind is not self._run_kind:
             self._end_run()
@@ -250,9 +259,9 @@ class Decoder(abc.ABC):
             self._run.clear()
 
     def _grow(self, length: int) -> None:
-        """Bound what an answer costs: decoders, the whole answer and its count of tokens keep all of it."""
-        self._length += length
-        if self._length > _LONGEST_ANSWER:
+        """Bound what an answer costs: the whole answer and its count of tokens keep all of it."""
+        self._room -= length
+        if self._said > self._room:
             raise UpstreamTooLarge
 
     def _flush(self) -> None:

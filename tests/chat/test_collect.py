@@ -36,6 +36,8 @@ def test_everything_finds_its_place() -> None:
 def test_text_that_was_replaced_is_forgotten() -> None:
     lists: list[list[Event]] = [[TextDelta("wrong"), TextReplaced("ri"), TextDelta("ght")], [Finish("stop")]]
     assert collect(lists).choices[0].text == "right"
+    lists = [[TextDelta("wrong "), TextDelta("right")], [TextReplaced("All ", ((4, 6, 11),)), Finish("stop")]]
+    assert collect(lists).choices[0].text == "All right"
 
 
 def test_tool_calls_are_joined_by_index_and_come_in_its_order() -> None:

@@ -1,6 +1,7 @@
 """What an upstream cannot, done for it: instructions, filters, and a second try."""
 
 import time
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -230,6 +231,20 @@ def test_a_long_event_is_looked_at_in_parts() -> None:
     assert text_of(flat(lists)) == "a" * 100_000 + "b"
 
 
+@pytest.mark.parametrize("shortcut", [None, bool])
+def test_what_is_kept_of_a_long_answer_is_little_more_than_its_text(shortcut: Shortcut | None) -> None:
+    model = Model([TextDelta(f"{number:05} word ")] for number in range(10_000))  # type: ignore[arg-type]
+    lists = iter(emulate(prepared(True, harmony=True), model.ask, Characters(), str, shortcut))
+    tracemalloc.start()
+    try:
+        for _ in lists:
+            pass
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1.5 * 10_000 * 11
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -309,6 +324,8 @@ def test_text_that_is_taken_back_is_filtered_anew_while_nobody_has_seen_it() -> 
     script: list[Step] = [[TextDelta("old")], [TextReplaced("new STOP x"), Finish("stop")]]
     whole = flat(run(Model(script), prepared(stop="STOP")))
     assert whole == [TextDelta("old"), TextReplaced("new "), Finish("stop")]
+    kept: list[Step] = [[TextDelta("a "), TextDelta("old")], [TextReplaced("new STOP x", ((0, 0, 2),)), Finish("stop")]]
+    assert flat(run(Model(kept), prepared(stop="STOP")))[2:] == [TextReplaced("a new "), Finish("stop")]
     streamed = flat(run(Model(script), prepared(True, stop="STOP")))
     assert streamed == [TextDelta("old"), Finish("stop")]
     held = flat(

@@ -78,6 +78,14 @@ def counted(lists: list[list[Event]]) -> list[list[Event]]:
         ([[Finish("stop")]], Usage(PROMPT, 0)),
         ([[ReasoningDelta("ab"), TextDelta("c"), Finish("stop")]], Usage(PROMPT, 3, reasoning_tokens=2)),
         ([[TextDelta("abc"), TextReplaced("a")], [TextDelta("b"), Finish("stop")]], Usage(PROMPT, 2)),
+        (
+            [
+                [TextDelta("abc")],
+                [ToolCallDelta(0, "id", "f", "{}"), TextDelta("def")],
+                [TextReplaced("x", ((1, 2, 5),)), Finish("tool_calls")],  # xcde
+            ],
+            Usage(PROMPT, 4 + 3),
+        ),
         ([[ToolCallDelta(0, "id", "ab")], [ToolCallDelta(0, arguments="{}"), Finish("tool_calls")]], Usage(PROMPT, 4)),
     ],
 )

@@ -133,7 +133,7 @@ def test_what_is_taken_is_what_a_patient_reader_finds(data: bytes) -> None:
     assert read_all(data) == (text if size == len(data) else "")
 
 
-# Escapes of halves of a character, which JSON allows, the same halves as bytes, which UTF-8 does not, and what joins them.
+# Halves of a character: as escapes, which JSON allows, and as bytes, which UTF-8 does not.
 HALVES = st.lists(
     st.sampled_from(
         [b"\\ud83d", b"\\ude00", b"\\uDBFF", b"\\", b"u", b"d83d", b"\xed\xa0\xbd", b"\xed\xb8\x80", b"a", b"\xc3\xa9"]

@@ -23,7 +23,7 @@ def test_bytes_that_complete_no_record_are_told_apart_from_records_that_tell_not
 
 
 def taking(*reads: bytes) -> tuple[list[str], list[Event]]:
-    """Return what takes the shortcut, and the events of what does not. The first read teaches what more text is like."""
+    """Return what takes the shortcut, and the events of what does not. From the first read the decoder learns."""
     decoder = Lines()
     taken: list[str] = []
     fed: list[Event] = []

@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -374,6 +375,38 @@ def test_a_text_that_comes_alone_does_go_the_fast_lane(make: Callable[[], Decode
     assert decoder.take(lambda text: not told.append(text), sse_bytes(text, text))
     assert not decoder.take(lambda _text: False, sse_bytes(text))
     assert told == ["bb"]
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "fed"])
+@pytest.mark.parametrize(
+    ("make", "make_event"),
+    [
+        (lambda: ChatKitDecoder(1_000_000), lambda text: delta("m", 0, text)),
+        (lambda: UiStreamDecoder(ask(), 10_000), lambda text: {"type": "text-delta", "id": "0", "delta": text}),
+        (lambda: OpenAIDecoder(10_000), chunk),
+        (lambda: DataStreamDecoder(ask(), 10_000), lambda text: f"0:{json.dumps(text)}\n".encode()),
+    ],
+    ids=["chatkit", "ui stream", "openai", "data stream"],
+)
+def test_a_long_answer_is_not_kept(make: Callable[[], Decoder], make_event: Callable[[str], Any], taken: bool):
+    decoder, told = make(), 0
+
+    def tell(text: str) -> bool:
+        nonlocal told
+        told += len(text) if taken else 0
+        return taken
+
+    tracemalloc.start()
+    try:
+        for number in range(1500):
+            data = sse_bytes(make_event(f"{number:04} {'word' * 249}"))
+            if not decoder.take(tell, data):
+                told += sum(len(event.text) for event in decoder.feed(data) or [] if isinstance(event, TextDelta))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert told == 1500 * 1001
+    assert kept < 50_000
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import UpstreamFailed, UpstreamIncomplete
 from gpt_oss_proxy.sse import Decoder as SseDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.answer import AnswerDecoder, reported
-from gpt_oss_proxy.upstreams.values import count, field, json_object, read_lines, whole
+from gpt_oss_proxy.upstreams.values import count, field, json_object, read_lines
 
 
 class _TextDelta(msgspec.Struct):
@@ -32,9 +32,9 @@ class UiStreamDecoder(AnswerDecoder):
 
     def __init__(self, request: ChatRequest, max_event_bytes: int) -> None:
         super().__init__(SseDecoder(max_event_bytes), request)
-        self._said: list[str] = []  # kept only for a reset-step
-        self._before_step = 0
-        self._rewritten = False
+        self._before_step = 0  # the position where the last step began
+        self._kept: list[tuple[int, int]] = []  # the places of text before the last reset that it left
+        self._kept_from = 0  # the position of the last reset
 
     def more_text(self, record: bytes) -> str:
         """Return a delta's text."""
@@ -43,10 +43,9 @@ class UiStreamDecoder(AnswerDecoder):
         except (ValueError, RecursionError):
             return ""
 
-    def grew(self, text: str) -> None:
-        """Note a delta's text."""
+    def grew(self, _text: str) -> None:
+        """Note that the answer goes on."""
         self.complete = False  # also after `finish`: a route may merge two answers into one stream
-        self._said.append(text)
 
     def decode_texts(self, records: list[bytes]) -> int:
         """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
@@ -72,8 +71,8 @@ class UiStreamDecoder(AnswerDecoder):
         """Finish if the message was ended."""
         if not self.complete:
             raise UpstreamIncomplete
-        if self._rewritten:  # told once, at the end: telling the whole text after each change would take for ever
-            self.emit(TextReplaced(whole("".join(self._said))))
+        if self._kept:  # emitted once, at the end: the whole text after each change would cost its square
+            self.emit(TextReplaced.of((*self._kept, (self._kept_from, self.position))))
         self.end_answer()
 
     def _text_delta(self, event: dict[str, Any]) -> None:
@@ -88,15 +87,15 @@ class UiStreamDecoder(AnswerDecoder):
         self.think(field(event, str, "delta") or "")
 
     def _start_step(self, _event: dict[str, Any]) -> None:
-        self._before_step = len(self._said)
+        self._before_step = self.position
 
     def _reset_step(self, _event: dict[str, Any]) -> None:
-        if len(self._said) == self._before_step:
+        if self.position == self._before_step:
             return
         if self._request.stream:
             raise UpstreamFailed("The model's server took back text that was already streamed. Try again.")
-        del self._said[self._before_step :]
-        self._rewritten = True
+        self._kept.append((self._kept_from, self._before_step))
+        self._kept_from = self._before_step = self.position
 
     def _tool_input(self, event: dict[str, Any]) -> None:
         if event.get("providerExecuted") is not True:

@@ -16,7 +16,7 @@ from gpt_oss_proxy.errors import (
     UpstreamIncomplete,
     quote,
 )
-from gpt_oss_proxy.upstreams.chatkit.item import SEPARATOR, Item, Part, join_texts, widget_texts
+from gpt_oss_proxy.upstreams.chatkit.item import SEPARATOR, Item, Part, join_texts, pieces_of, widget_texts
 from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_deltas, text_deltas
 from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.values import field, json_object, json_text, upstream_said, whole
@@ -37,10 +37,12 @@ class ChatKitDecoder(Decoder):
         self._open_items: set[Item] = set()  # those not yet done
         self._work: set[str] = set()  # the ids of other items not yet done: reasoning, tasks
         self._latest: Item | None = None
-        self._thoughts: dict[tuple[str, int], str] = {}
+        self._thoughts: dict[tuple[str, int], Part] = {}
         self._calls: set[str] = set()
         self._widgets: dict[str, str] = {}
         self._last_part: tuple[Item, int] | None = None
+        self._speaking: Part | None = None  # the part whose text is emitted now, from this position on:
+        self._since = 0
         self._growing: tuple[str, int] | None = None  # where the last record's text belonged, if it brought any
         self._reasoned = False
         self._removed = False
@@ -89,8 +91,9 @@ class ChatKitDecoder(Decoder):
         """Finish, unless the turn ended without an answer or in the middle of one."""
         if self._open_items:
             raise UpstreamIncomplete
-        if self._rewritten:  # told once, at the end: telling the whole text after each change would take for ever
-            self.emit(TextReplaced(whole(join_texts(item.text for item in self._items.values()))))
+        if self._rewritten:  # emitted once, at the end: the whole text after each change would cost its square
+            self._end_place()
+            self.emit(TextReplaced.of(pieces_of(self._items.values())))
         if self._calls:
             self.emit(Finish("tool_calls"))
         elif self._removed:
@@ -152,7 +155,7 @@ class ChatKitDecoder(Decoder):
         self._work_done(item_id)
         if item := self._items.pop(item_id, None):
             self._removed = True
-            self._rewritten = self._rewritten or bool(item.text)
+            self._rewritten = self._rewritten or not item.is_empty
             if not self._items:
                 self._last_part = None
             self._settle(item)
@@ -164,7 +167,7 @@ class ChatKitDecoder(Decoder):
             self._item_done(event)
             return
         new = dict(_parts_of(item))
-        if all(new.get(index, "").startswith(sent.text) for index, sent in known.parts.items()):
+        if all(sent.begins(new.get(index, "")) for index, sent in known.parts.items()):
             self._message_done(item)
             return
         known.parts = {index: Part(text) for index, text in new.items()}
@@ -234,17 +237,26 @@ class ChatKitDecoder(Decoder):
     def _complete_part(self, item: Item, index: int, text: str) -> None:
         """Say what of the whole `text` was not said; a text that is no extension of it says nothing."""
         sent = item.parts.setdefault(index, Part())
-        if len(text) > sent.length and text.startswith(sent.text):
+        if len(text) > sent.length and sent.begins(text):
             rest = text[sent.length :]
             sent.append(rest)
             self._say(item, index, rest)
 
     def _say(self, item: Item, index: int, text: str) -> None:
-        last = self._last_part
-        if last is None or last[0] is not item or last[1] != index:
+        part = item.parts[index]
+        if self._speaking is not part:
+            self._end_place()
+            last = self._last_part
+            if last and (last[0] is not item or last[1] != index):
+                self.say(SEPARATOR)
             self._last_part = item, index
-            text = SEPARATOR + text if last else text
+            self._speaking, self._since = part, self.position
         self.say(text)
+
+    def _end_place(self) -> None:
+        """Note where the text emitted last stands."""
+        if self._speaking:
+            self._speaking.places.append((self._since, self.position))
 
     def _open(self, item_id: str) -> Item:
         """Return the item of this id, opened if it is new.
@@ -297,12 +309,13 @@ class ChatKitDecoder(Decoder):
             return
         key = (item_id, index)
         sent = self._thoughts.get(key)
-        self._thoughts[key] = content
-        if sent is None:
-            self._reason(content, new=True)
-        elif content.startswith(sent):
-            self._reason(content[len(sent) :], new=False)
-        else:  # rewritten: what was shown stays, the new wording follows
+        if sent and sent.begins(content):
+            rest = content[sent.length :]
+            sent.append(rest)
+            self._reason(rest, new=False)
+        else:  # new or rewritten: what was shown stays, the new wording follows
+            self._thoughts[key] = Part()
+            self._thoughts[key].append(content)
             self._reason(content, new=True)
 
     def _chain_of_thought(self, update: dict[str, Any], item_id: str) -> None:  # noqa: ARG002 - a row of _UPDATES

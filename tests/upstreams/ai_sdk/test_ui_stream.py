@@ -253,8 +253,25 @@ RESET = event("reset-step")
 
 def test_a_step_that_is_reset_is_taken_back_at_the_end_for_those_who_can_follow():
     events = [STEP, text("One."), STEP, text("Tw"), RESET, RESET, text("Two."), end(), DONE]
+    kept = TextReplaced("", ((0, 0, 4), (0, 6, 10)))
     found = run(decoder(), sse_bytes(*events))[0]
-    assert found == [TextDelta("One."), TextDelta("Tw"), TextDelta("Two."), TextReplaced("One.Two."), Finish("stop")]
+    assert found == [TextDelta("One."), TextDelta("Tw"), TextDelta("Two."), kept, Finish("stop")]
+    assert answer(*events) == stopped("One.Two.")
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ([text("One."), RESET, text("Two.")], "Two."),  # no step has begun
+        ([text("One."), STEP, text("Two."), RESET], "One."),
+        ([STEP, text("One."), RESET, text("Two."), RESET, text("Three.")], "Three."),
+        ([text("A"), STEP, text("B"), RESET, text("C"), STEP, text("D"), RESET, text("E")], "ACE"),
+        ([text("😀"), STEP, text("é"), RESET, text("ü")], "😀ü"),
+        ([b'data: {"type":"text-delta","delta":"a\\ud83d"}\n\n', STEP, text("b"), RESET, text("c")], "a\ufffdc"),
+    ],
+)
+def test_of_steps_that_are_reset_what_stays_is_told(events, told):
+    assert answer(*events, end()) == stopped(told)
 
 
 def test_a_step_that_is_reset_after_it_was_streamed_is_an_error():

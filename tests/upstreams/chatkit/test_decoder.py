@@ -1,6 +1,7 @@
 """Each row of the ChatKit decision table, each pitfall of its wire, and whatever else a hostile server could send."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -238,6 +239,20 @@ def test_cumulative_thoughts_are_told_once():
     assert answer(*events) == stopped("Hi", reasoning="The user\n\nSecond.")
 
 
+def test_long_thoughts_are_told_once_and_not_kept():
+    pieces = [f"{number:06} {'thought' * 1000}" for number in range(60)]
+    bodies = [sse_bytes(task("updated", "".join(pieces[: number + 1]), index=number // 30)) for number in range(60)]
+    reader = decoder()
+    tracemalloc.start()
+    try:
+        told = [sum(len(event.text) for event in reader.feed(body) or []) for body in bodies]
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert told == [7007] * 30 + [31 * 7007 + 2] + [7007] * 29
+    assert kept < 50_000
+
+
 def test_a_thought_that_is_rewritten_follows_after_a_blank_line():
     events = [task("added", "The user"), task("updated", "A user"), task("updated", "A user!"), *HI]
     assert answer(*events) == stopped("Hi", reasoning="The user\n\nA user!")
@@ -362,6 +377,65 @@ def test_an_item_that_is_replaced_by_an_extension_goes_on():
 def test_an_item_that_is_replaced_by_another_text_is_told_at_the_end_for_those_who_can_follow():
     events = [added(), delta("Hi"), item("replaced", message("Bye", "now")), item("replaced", message("Bye", "then"))]
     assert run(decoder(), sse_bytes(*events))[0] == [TextDelta("Hi"), TextReplaced("Bye\n\nthen"), Finish("stop")]
+
+
+def rewritten(events: list[Wire]) -> str:
+    """Return what the items' text is in the end, by a model that keeps all of it."""
+    items: dict[str, dict[int, str]] = {}
+
+    def complete(parts: dict[int, str], index: int, text: str) -> None:
+        so_far = parts.setdefault(index, "")
+        parts[index] = text if text.startswith(so_far) else so_far
+
+    for event in events:
+        update = event.get("update", {})
+        what = event.get("item", {})
+        name = event.get("item_id") or what["id"]
+        if event["type"] == "thread.item.removed":
+            items.pop(name, None)
+            continue
+        known, parts = name in items, items.setdefault(name, {})
+        new = {index: content["text"] for index, content in enumerate(what.get("content", []))}
+        if "delta" in update:
+            parts[update["content_index"]] = parts.get(update["content_index"], "") + update["delta"]
+        elif update:
+            complete(parts, update["content_index"], update["content"]["text"])
+        elif (
+            event["type"] == "thread.item.replaced"
+            and known
+            and not all(new.get(index, "").startswith(text) for index, text in parts.items())
+        ):
+            items[name] = new
+        for index, text in new.items():
+            complete(items[name], index, text)
+    texts = (text for parts in items.values() for _, text in sorted(parts.items()))
+    return "\n\n".join(filter(None, texts))
+
+
+LONG = "x" * 4097
+LONG_TEXTS = st.sampled_from(["", "a", "ab", "b", "é", "😀", LONG, LONG + "a", LONG[1:], LONG + "é"])
+ID, INDEX = st.sampled_from(["m", "n", "o"]), st.integers(0, 2)
+CHANGES = st.one_of(
+    st.builds(lambda text, id, index: delta(text, id=id, part=index), LONG_TEXTS, ID, INDEX),
+    st.builds(lambda text, id, index: part("done", text, id=id, part=index), LONG_TEXTS, ID, INDEX),
+    st.builds(
+        lambda kind, texts, id: item(kind, message(*texts, id=id)),
+        st.sampled_from(["added", "done", "replaced"]),
+        st.lists(LONG_TEXTS, max_size=3),
+        ID,
+    ),
+    st.builds(removed, ID),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(CHANGES, min_size=2, max_size=12), st.sampled_from([1000, 1_000_000, None]))
+def test_an_answer_that_was_rewritten_is_what_its_items_say_in_the_end(events, size):
+    ended = [*events, *(done(id=id) for id in ("m", "n", "o"))]
+    found, error = run(decoder(), sse_bytes(*ended), size)
+    assert error is None
+    if any(isinstance(event, TextReplaced) for event in found):
+        assert decode(decoder(), sse_bytes(*ended), size).text == rewritten(ended)
 
 
 def test_replacing_what_is_not_known_is_like_being_done():
