@@ -14,10 +14,11 @@ ChatKitDialect = Literal["older", "published"]
 UpstreamHttp = Literal["fast", "requests"]
 ImageFormat = Literal["image", "image_url", "attachments"]
 MessageFormat = Literal["content", "parts"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 ReasoningFields = Literal["both", "reasoning", "reasoning_content", "think-tags", "hidden"]
 
 PROTOCOLS = ("chatkit", "ai_sdk", "openai")
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
 REASONING_FIELDS: tuple[ReasoningFields, ...] = get_args(ReasoningFields)
 _MEBIBYTE = 1024 * 1024
 

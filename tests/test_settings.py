@@ -38,6 +38,7 @@ def test_the_contracts_limits() -> None:
         ("REQUEST_TIMEOUT_SECONDS", "1e3", 1000.0),
         ("REQUEST_TIMEOUT_SECONDS", "3600", 3600.0),
         ("REASONING_EFFORT_DEFAULT", "none", "none"),
+        ("REASONING_EFFORT_DEFAULT", "max", "max"),
         ("VERCEL_SESSION_PREFIX", "team-", "team-"),
         ("PORT", "65535", 65535),
         ("PORT", "0080", 80),
@@ -129,7 +130,7 @@ def test_what_is_allowed_is_told_in_words() -> None:
     with pytest.raises(SettingsError) as raised:
         read(REASONING_EFFORT_DEFAULT="much")
     assert str(raised.value) == (
-        "REASONING_EFFORT_DEFAULT holds 'much'; allowed: one of none, minimal, low, medium, high, xhigh"
+        "REASONING_EFFORT_DEFAULT holds 'much'; allowed: one of none, minimal, low, medium, high, xhigh, max"
     )
     with pytest.raises(SettingsError) as raised:
         read(PORT="http")
@@ -158,7 +159,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_the_efforts_are_the_contracts() -> None:
-    assert EFFORTS == ("none", "minimal", "low", "medium", "high", "xhigh")
+    assert EFFORTS == ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 @pytest.mark.parametrize("text", ["sk-1,ü", "sk 1", "sha256:abc", "sha256:" + "G" * 64, "sha256:" + "0" * 65])

@@ -1,15 +1,15 @@
 """The fields that chat completions and legacy completions share: the types that check them, and what they ask for."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from gpt_oss_proxy.chat.request import ChatRequest, Message
+from gpt_oss_proxy.settings import Effort
 
 Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
 class StreamOptions(msgspec.Struct):

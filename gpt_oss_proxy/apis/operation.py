@@ -1,6 +1,7 @@
 """Operations that answer with choices, in the OpenAPI document: what chat completions and legacy completions share."""
 
 from gpt_oss_proxy.apis.openapi import Json, answer, errors_of, reference
+from gpt_oss_proxy.settings import EFFORTS
 
 ABOUT = """Fields without effect on the model's upstream are named in the header `x-ignored-params`; what would change
 the shape of the answer and cannot be given is a 400 with code `unsupported_parameter`. The body is read as JSON
@@ -21,7 +22,7 @@ _PARAMETERS = [
     {
         **_HEADER,
         "name": "x-reasoning-effort",
-        "description": "One of none, minimal, low, medium, high, xhigh.",
+        "description": f"One of {', '.join(EFFORTS)}.",
         "example": "low",
     },
     {

@@ -57,15 +57,22 @@ class Upstream(abc.ABC):
         """Return our error for a status other than 200; a subclass may know more than the contract's table."""
         return error_from_status(error)
 
+    def send(self, request: ChatRequest) -> requests.Response:
+        """Return the head of the answer; a subclass may ask for something else after a refusal.
+
+        Raises HTTPStatusError, or a GatewayError.
+        """
+        url, headers, body = self.build(request)
+        return self._transport.send("POST", url, headers=headers, body=body)
+
     def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> Lists:
         """Yield the events of the answer, a list for each read; [] says that the upstream is alive. The last is Finish.
 
         Text that takes the shortcut is in none of the lists. Raises a GatewayError. Closing the iterator closes the
         connection. After Finish it may be run on, to let the connection return to its pool.
         """
-        url, headers, body = self.build(request)
         try:
-            response = self._transport.send("POST", url, headers=headers, body=body)
+            response = self.send(request)
         except HTTPStatusError as error:
             raise self.status_error(error, request) from error
         try:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+import requests
 
 from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Finish, FinishReason, Usage
@@ -16,6 +17,7 @@ from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Part, Text
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamIncomplete, UpstreamProtocolError, quote
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
+from gpt_oss_proxy.upstreams.effort import KnownEfforts
 from gpt_oss_proxy.upstreams.transport import (
     HTTPStatusError,
     Transport,
@@ -99,6 +101,7 @@ class OpenAI(Upstream):
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._fixed = tuple(Model(model_id, "openai", 0) for model_id in model_ids)
         self._max_event_bytes = max_event_bytes
+        self._efforts = KnownEfforts()
         self._asked: tuple[Model, ...] = ()
         self._asked_until = 0.0
         self._failure: GatewayError | None = None
@@ -117,6 +120,10 @@ class OpenAI(Upstream):
         """Return the POST that asks for a streamed answer."""
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **self._headers}
         return f"{self._base_url}/chat/completions", headers, msgspec.json.encode(build_body(request))
+
+    def send(self, request: ChatRequest) -> requests.Response:
+        """Return the head of the answer to the request, or to one for less effort if the server refuses that."""
+        return self._efforts.send(request, super().send)
 
     def decoder(self, headers: Mapping[str, str], _request: ChatRequest) -> Decoder:
         """Return a decoder; only an event stream is an answer to a request for one."""

@@ -44,14 +44,18 @@ _CODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})  # those tha
 
 
 class HTTPStatusError(Exception):
-    """The upstream answered with a status other than 200. `text` is what its body says, '' if nothing readable."""
+    """The upstream answered with a status other than 200. `text` is what its body says, '' if nothing readable.
 
-    def __init__(self, status: int, text: str, code: str, retry_after: str | None) -> None:
+    `param` is the field that the body blames, '' if it names none in the place for that.
+    """
+
+    def __init__(self, status: int, text: str, code: str, retry_after: str | None, param: str = "") -> None:
         super().__init__(status)
         self.status = status
         self.text = text
         self.code = code
         self.retry_after = retry_after
+        self.param = param
 
 
 class Transport:
@@ -214,24 +218,24 @@ def _status_error(response: requests.Response) -> HTTPStatusError:
                     break
     except GatewayError:
         pass  # The status alone says enough.
-    text, code = _error_text(bytes(body[:_ERROR_BODY_BYTES]))
-    return HTTPStatusError(response.status_code, text, code, _retry_after(response.headers.get("Retry-After")))
+    text, code, param = _error_text(bytes(body[:_ERROR_BODY_BYTES]))
+    return HTTPStatusError(response.status_code, text, code, _retry_after(response.headers.get("Retry-After")), param)
 
 
-def _error_text(body: bytes) -> tuple[str, str]:
-    """Return (message, code) of an error body: OpenAI's object, FastAPI's detail, or plain text."""
+def _error_text(body: bytes) -> tuple[str, str, str]:
+    """Return (message, code, param) of an error body: OpenAI's object, FastAPI's detail, or plain text."""
     try:
         value: Any = msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        return body.decode("utf-8", "replace"), ""
+        return body.decode("utf-8", "replace"), "", ""
     if isinstance(value, dict):
         inner = value.get("error", value)
         if isinstance(inner, dict):
             message = next((inner[key] for key in ("message", "detail", "error") if inner.get(key)), "")
-            code = inner.get("code")
-            return _text(message), code if isinstance(code, str) else ""
+            code, param = (found if isinstance(found, str) else "" for found in (inner.get("code"), inner.get("param")))
+            return _text(message), code, param
         value = inner
-    return (value if isinstance(value, str) else ""), ""
+    return (value if isinstance(value, str) else ""), "", ""
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What both APIs ask for by the same names."""
 
 from gpt_oss_proxy.apis.fields import Asked, StreamOptions, chat_request, options_of
+from gpt_oss_proxy.apis.json_body import convert
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
 from gpt_oss_proxy.settings import EFFORTS
 
@@ -32,5 +33,5 @@ def test_options_are_all_other_fields_that_are_set() -> None:
     assert options_of(value, Asked()) == {"stop": "", "new": 0}
 
 
-def test_the_efforts_are_those_of_the_settings() -> None:
-    assert [Asked(reasoning_effort=effort).reasoning_effort for effort in EFFORTS] == list(EFFORTS)  # type: ignore[arg-type]
+def test_every_effort_of_the_settings_can_be_asked_for() -> None:
+    assert [convert({"reasoning_effort": effort}, Asked).reasoning_effort for effort in EFFORTS] == list(EFFORTS)

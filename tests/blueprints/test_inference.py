@@ -285,6 +285,8 @@ def effort(fields: dict[str, object], headers: dict[str, str]) -> str | None:
         ({}, {}, None),
         ({}, {"x-reasoning-effort": "low"}, "low"),
         ({}, {"X-Reasoning-Effort": "XHigh"}, "xhigh"),
+        ({}, {"x-reasoning-effort": "max"}, "max"),
+        ({"reasoning_effort": "max"}, {}, "max"),
         ({}, {"x-reasoning-effort": ""}, None),
         ({"reasoning_effort": "none"}, {}, "none"),
         ({"reasoning_effort": "none"}, {"x-reasoning-effort": "high"}, "none"),
@@ -304,7 +306,7 @@ def test_an_unknown_effort_is_refused_wherever_it_stands(value: str) -> None:
     assert response.status_code == 400
     assert response.json == {
         "error": {
-            "message": "The header x-reasoning-effort must be one of none, minimal, low, medium, high, xhigh.",
+            "message": "The header x-reasoning-effort must be one of none, minimal, low, medium, high, xhigh, max.",
             "type": "invalid_request_error",
             "param": "x-reasoning-effort",
             "code": "invalid_value",

@@ -224,6 +224,7 @@ def test_a_malformed_body_is_a_400_with_its_path(base: str, body: bytes, code: s
         ("low", "medium", "low"),
         (None, "Medium", "medium"),
         ("xhigh", None, "high"),
+        (None, "max", "high"),
         ("minimal", None, "low"),
     ],
 )

@@ -23,8 +23,9 @@ from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
 from gpt_oss_proxy.upstreams.decoder import Decoder
+from gpt_oss_proxy.upstreams.effort import refuses_effort
 from gpt_oss_proxy.upstreams.openai import OpenAIDecoder
-from gpt_oss_proxy.upstreams.transport import _error_text, _retry_after
+from gpt_oss_proxy.upstreams.transport import HTTPStatusError, _error_text, _retry_after
 from gpt_oss_proxy.upstreams.values import json_text, json_value, whole
 from tests.upstreams import recorded
 from tests.upstreams.decoding import TOOLS, ask, merged, sse_bytes
@@ -331,10 +332,14 @@ def test_any_text_is_made_whole_and_what_is_whole_stays(text: str) -> None:
 
 
 @quick
-@given(RECORDS | JSON.map(lambda value: json.dumps({"error": {"message": value, "code": value}}).encode()))
+@given(
+    RECORDS | JSON.map(lambda value: json.dumps({"error": {"message": value, "code": value, "param": value}}).encode())
+)
 def test_any_error_body_has_a_text_that_can_be_quoted(body: bytes) -> None:
-    text, code = _error_text(body)
+    text, code, param = _error_text(body)
     assert isinstance(code, str)
+    assert isinstance(param, str)
+    assert refuses_effort(HTTPStatusError(400, text, code, None, param)) in (True, False)
     quoted = quote(text)
     assert len(quoted.encode()) <= 4 * 201
     assert quoted.splitlines() in ([], [quoted])

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import gevent
+import gevent.event
 import pytest
 import responses
 from hypothesis import given, settings
@@ -17,14 +19,18 @@ from gpt_oss_proxy.errors import (
     UpstreamFailed,
     UpstreamIncomplete,
     UpstreamProtocolError,
+    UpstreamRejected,
     UpstreamTooLarge,
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from gpt_oss_proxy.upstreams import openai
+from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.upstreams import connections, openai
 from gpt_oss_proxy.upstreams.base import Model
 from gpt_oss_proxy.upstreams.openai import OpenAI, OpenAIDecoder, build_body
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport
+from tests.doubles import ask as post
+from tests.doubles import collect, gateway, guard
 from tests.upstreams.decoding import (
     SIZES,
     Outcome,
@@ -36,6 +42,7 @@ from tests.upstreams.decoding import (
     run,
     sse_bytes,
 )
+from tests.upstreams.raw_server import RawServer, with_length
 
 # The request
 
@@ -476,3 +483,89 @@ def test_further_fields_of_parts_and_calls_are_passed_on() -> None:
             ],
         }
     ]
+
+
+# Efforts that the server may not know
+
+CHATS = "http://llm.example/v1/chat/completions"
+
+
+class Efforts:
+    """A server that takes these efforts only. `asked` is each request's effort, and how many places were taken then."""
+
+    def __init__(self, server: responses.RequestsMock, door: Guard, *takes: str | None) -> None:
+        self.asked: list[tuple[str | None, int]] = []
+        self._takes = takes
+        self._door = door
+        server.add_callback("POST", CHATS, self._answer, content_type="text/event-stream")
+
+    def _answer(self, request: Any) -> tuple[int, dict[str, str], bytes]:
+        effort = json.loads(request.body).get("reasoning_effort")
+        self.asked.append((effort, self._door.places.taken))
+        if effort in self._takes:
+            return 200, {}, sse_bytes(delta(content="Hi"), STOP) + DONE
+        error = {"message": f"Unsupported value: {effort!r}", "param": "reasoning_effort", "code": "unsupported_value"}
+        return 400, {}, json.dumps({"error": error}).encode()
+
+
+def asking(effort: str | None) -> ChatRequest:
+    return ChatRequest("m", ask("Hi").messages, reasoning_effort=effort)
+
+
+def test_a_refused_effort_is_asked_for_lower_within_the_same_place_and_remembered():
+    door = guard(upstream("m"), places=1)
+    with responses.RequestsMock() as server:
+        efforts = Efforts(server, door, "high")
+        for _ in range(2):
+            assert collect(door.stream(asking("max"))).choices[0].text == "Hi"
+        assert efforts.asked == [("max", 1), ("xhigh", 1), ("high", 1), ("high", 1)]
+        assert door.places.taken == 0
+
+
+def test_the_lower_effort_goes_over_the_same_connection(monkeypatch):
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
+    refused = with_length(b"reasoning_effort: unknown variant `max`", status=b"400 Bad Request")
+    server = RawServer([refused], [with_length(sse_bytes(delta(content="Hi"), STOP) + DONE)])
+    transport = Transport(connect_timeout_seconds=5)
+    asker = OpenAI(transport, base_url=server.url, api_key="", model_ids=("m",), max_event_bytes=1000)
+    assert collect(asker.stream(asking("max"))).choices[0].text == "Hi"
+    assert [json.loads(body)["reasoning_effort"] for body in server.bodies] == ["max", "xhigh"]
+    assert server.connections == 1
+    transport.close()
+    server.stop()
+
+
+@pytest.mark.parametrize("effort", ["max", "minimal"])
+def test_a_server_that_takes_no_effort_refuses_the_one_that_was_asked_for(effort):
+    door = guard(upstream("m"), places=1)
+    with responses.RequestsMock() as server:
+        Efforts(server, door, None)
+        with pytest.raises(UpstreamRejected, match=f"It said: Unsupported value: '{effort}'"):
+            list(door.stream(asking(effort)))
+        assert collect(door.stream(asking(None))).choices[0].text == "Hi"
+
+
+def test_a_refusal_of_something_else_passes_on_as_it_is():
+    door = guard(upstream("m"))
+    with responses.RequestsMock() as server:
+        server.post(CHATS, status=400, json={"error": {"message": "Too long", "code": "context_length_exceeded"}})
+        with pytest.raises(UpstreamRejected) as raised:
+            list(door.stream(asking("max")))
+        assert (raised.value.code, len(server.calls)) == ("context_length_exceeded", 1)
+
+
+def test_the_limits_of_time_hold_over_all_efforts_together():
+    app = gateway(upstream("model-1"), request_timeout_seconds=0.2)
+    asked = []
+
+    def refuse_once(request: Any) -> tuple[int, dict[str, str], bytes]:
+        asked.append(json.loads(request.body)["reasoning_effort"])
+        if len(asked) > 1:
+            gevent.event.Event().wait()
+        return 400, {}, b'{"error": {"message": "no", "param": "reasoning_effort"}}'
+
+    with responses.RequestsMock() as server:
+        server.add_callback("POST", CHATS, refuse_once)
+        answer = post(app.test_client(), reasoning_effort="max")
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (504, "upstream_first_event_timeout")
+    assert asked == ["max", "xhigh"]

@@ -443,6 +443,26 @@ def test_an_error_s_text_and_code_are_read_where_servers_put_them(transport, bod
     assert (refused.value.status, refused.value.text, refused.value.code) == (500, text, code)
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"plain", ""),
+        (b'{"error":"boom"}', ""),
+        (b'{"error":{"message":"boom"}}', ""),
+        (b'{"error":{"message":"boom","param":null}}', ""),
+        (b'{"error":{"message":"boom","param":["x"]}}', ""),
+        (b'{"error":{"message":"boom","param":"messages[0].role"}}', "messages[0].role"),
+        (b'{"object":"error","message":"boom","param":"seed","code":400}', "seed"),
+    ],
+)
+def test_the_field_that_an_error_blames_is_read(transport, body, param):
+    with responses.RequestsMock() as upstream:
+        upstream.post("http://upstream.example/say", status=400, body=body)
+        with pytest.raises(HTTPStatusError) as refused:
+            ask(transport, "http://upstream.example")
+    assert refused.value.param == param
+
+
 @pytest.mark.parametrize("depth", [500, 900, 930, 950, 960, 970, 980, 990, 1000, 100_000])
 def test_a_bottomless_error_body_is_still_the_error_of_its_status(transport, depth):
     with responses.RequestsMock() as upstream:

@@ -8,7 +8,15 @@ from gpt_oss_proxy.errors import InvalidRequest
 from gpt_oss_proxy.settings import ChatKitDialect
 
 # gpt-oss knows three efforts.
-_EFFORTS = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high"}
+_EFFORTS = {
+    "none": "low",
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "high",
+}
 
 
 def build_body(request: ChatRequest, dialect: ChatKitDialect) -> dict[str, Any]:

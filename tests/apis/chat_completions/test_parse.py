@@ -150,7 +150,7 @@ WRONG: dict[str, list[Any]] = {
     "model": [1, [], {}, False],
     "stream": [1, "true", []],
     "stream_options": [True, [], "x"],
-    "reasoning_effort": ["HIGH", "", "max", 1, {"effort": "high"}],
+    "reasoning_effort": ["HIGH", "", "maximum", 1, {"effort": "high"}],
     "stop": [1, {}, True],
     "max_tokens": [0, -1, 1.5, 10.0, "10", True],
     "max_completion_tokens": [0, "10", []],

@@ -5,6 +5,7 @@ import pytest
 from gpt_oss_proxy.chat.fold import fold
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Opaque, Text
 from gpt_oss_proxy.errors import InvalidRequest
+from gpt_oss_proxy.settings import EFFORTS
 from gpt_oss_proxy.upstreams.chatkit.request import build_body, build_headers
 from tests.upstreams.decoding import ask
 
@@ -70,6 +71,8 @@ def test_the_published_dialect_has_no_headers_of_its_own():
         ("medium", "high", "medium", "true"),
         ("high", "low", "high", "true"),
         ("xhigh", "low", "high", "true"),
+        ("max", "low", "high", "true"),
+        (None, "max", "high", "true"),
         (None, "medium", "medium", "true"),
         (None, "none", "low", "false"),
     ],
@@ -82,6 +85,12 @@ def test_the_older_dialect_names_model_and_effort_in_headers(asked, default, eff
         "x-reasoning-effort": effort,
         "x-show-reasoning": shown,
     }
+
+
+def test_every_effort_that_can_be_asked_for_becomes_one_of_the_three_that_gpt_oss_knows():
+    requests = [ChatRequest("m", ask().messages, reasoning_effort=effort) for effort in EFFORTS]
+    sent = {build_headers(request, "older", "low")["x-reasoning-effort"] for request in requests}
+    assert sent == {"low", "medium", "high"}
 
 
 @pytest.mark.parametrize(
