@@ -16,6 +16,8 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BEFORE_A_VALUE = (b",", b"[", b"{")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
+# The last path is msgspec's own; what the client wrote may stand before it, at any length.
+_PLACE = re.compile(r"(?P<message>.*) - at `(?P<key>key` in `)?\$\.?(?P<path>[^`]*)`", re.DOTALL)
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # what a JSON writer in any language can pass on
 _LONGEST_NUMBER = 20  # digits and sign of these
 _MOST_VALUES = 100_000  # a million small ones would keep a worker, and all its streams, busy for seconds
@@ -57,14 +59,13 @@ def convert(value: Any, kind: type[T]) -> T:
 
 
 def _fault(text: str) -> InvalidRequest:
-    # The last path is msgspec's own; what the client wrote may stand before it, at any length.
-    message, found, path = text.rpartition(" - at `$")
-    message, path = (message, path.rstrip("`")) if found else (text, "")
+    place = _PLACE.fullmatch(text)
+    message, param = (place["message"], place["path"]) if place else (text, "")
     if missing := _MISSING.fullmatch(message):
-        param = f"{path}.{missing[1]}".removeprefix(".")
+        param = f"{param}.{missing[1]}".removeprefix(".")
         return InvalidRequest(f"{param} is required.", code="missing_required_parameter", param=param)
-    param = path.removeprefix(".")
-    return InvalidRequest(f"{param or 'The body'}: {quote(message)}.", code="invalid_type", param=param or None)
+    where = f"A name in {param}" if place and place["key"] else param or "The body"
+    return InvalidRequest(f"{where}: {quote(message)}.", code="invalid_type", param=param or None)
 
 
 def _is_longer_than(body: bytes, values: int) -> bool:

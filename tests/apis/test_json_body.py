@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -161,7 +161,7 @@ class _Inner(msgspec.Struct):
 class _Outer(msgspec.Struct):
     inner: _Inner | None = None
     many: list[_Inner] = []
-    weights: dict[str, float] = {}
+    weights: dict[Annotated[str, msgspec.Meta(max_length=3)], float] = {}
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,7 @@ class _Outer(msgspec.Struct):
             "many[0].names[1]: Expected `str`, got `null`.",
         ),
         ({"weights": {"a": "x"}}, "weights[...]", "weights[...]: Expected `float`, got `str`."),
+        ({"weights": {"long": 1}}, "weights", "A name in weights: Expected `str` of length <= 3."),
     ],
 )
 def test_a_wrong_type_is_told_with_its_path(value: object, param: str | None, message: str) -> None:

@@ -392,8 +392,8 @@ def test_a_body_that_is_no_request_is_a_400_and_asks_nobody(body: bytes) -> None
 
 @pytest.mark.parametrize("depth", [10, 500, 900, 950, 1000])
 def test_deep_junk_is_never_a_500(depth: int) -> None:
-    tools = b'{"a":' * depth + b"1" + b"}" * depth
-    body = b'{"messages":[{"role":"user","content":"a"}],"metadata":' + tools + b"}"
+    junk = b'{"a":' * depth + b"1" + b"}" * depth
+    body = b'{"messages":[{"role":"user","content":"a"}],"junk":' + junk + b"}"
     assert client(HI, END).post(CHAT, data=body).status_code in (200, 400)
 
 

@@ -334,7 +334,7 @@ def longest_wait(gateway: Gateway, done: Callable[[], bool]) -> float:
 
 
 @pytest.mark.parametrize("depth", [50, 90, 110, 240, 260, 480, 500, 900, 980, 990, 1000, 1010, 5000])
-@pytest.mark.parametrize("where", ["metadata", "tools", "content", "messages"])
+@pytest.mark.parametrize("where", ["junk", "metadata", "tools", "content", "messages"])
 def test_nested_values_are_passed_on_or_a_400(base: str, depth: int, where: str) -> None:
     nested: Any = "@"
     body = {**asked(Script("openai"), streamed=False), where: nested}

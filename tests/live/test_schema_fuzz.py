@@ -80,17 +80,19 @@ def test_whatever_is_sent_is_answered_as_described(
 
 def mended(body: Any) -> dict[str, Any]:
     """Return the request without what fits its schema and is refused none the less."""
-    kept = {name: with_small_numbers(value) for name, value in body.items() if name not in LEFT_OUT}
+    kept = {name: with_plain_numbers(value) for name, value in body.items() if name not in LEFT_OUT}
     messages = [mended_message(message) for message in kept["messages"]]
     has_image = PIXEL in repr(messages)
     return kept | {"messages": messages, "model": "gpt-4o" if has_image or len(body) % 2 else "gpt-oss-20b"}
 
 
-def with_small_numbers(value: Any) -> Any:
+def with_plain_numbers(value: Any) -> Any:
     if isinstance(value, list):
-        return [with_small_numbers(inner) for inner in value]
+        return [with_plain_numbers(inner) for inner in value]
     if isinstance(value, dict):
-        return {name: with_small_numbers(inner) for name, inner in value.items()}
+        return {name: with_plain_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, float) and value.is_integer():  # a schema's integer, too, but not ours
+        value = int(value)
     return value if not isinstance(value, int) or -(2**63) <= value < 2**64 else 7
 
 
@@ -101,6 +103,7 @@ def mended_message(message: dict[str, Any]) -> dict[str, Any]:
     elif content is None and role not in ("assistant", "function"):
         content = "Hello!"
     call_id = message.get("tool_call_id")
+    message = {field: value for field, value in message.items() if field != "name" or role == "function"}
     return {**message, "content": content, "tool_call_id": "c1" if role == "tool" and call_id is None else call_id}
 
 

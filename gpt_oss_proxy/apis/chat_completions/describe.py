@@ -22,7 +22,10 @@ from gpt_oss_proxy.chat.events import FinishReason
 
 _FIELDS = {
     **FIELDS,
-    "messages": "A message needs `content`, unless an assistant or a function speaks; a tool's needs `tool_call_id`.",
+    "messages": (
+        "A message needs `content`, unless an assistant or a function speaks; a tool's needs `tool_call_id`. "
+        "An author's `name` has 1 to 64 characters, no spaces and none of `<>|/\\`."
+    ),
     "functions": "The older spelling of `tools`; the answer is then a `function_call`.",
     "function_call": "The older spelling of `tool_choice`.",
     "logprobs": "true is refused.",

@@ -3,6 +3,7 @@
 The older `functions` become tools here, so that nobody else needs to know them.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -24,7 +25,7 @@ class _Text(msgspec.Struct, tag_field="type", tag="text"):
 
 class _ImageUrl(msgspec.Struct):
     url: str
-    detail: str | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class _Image(msgspec.Struct, tag_field="type", tag="image_url"):
@@ -51,7 +52,7 @@ class _ToolCall(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[_Text | _Image | _Audio | _File | _Refusal] | None = None
+    content: str | Annotated[list[_Text | _Image | _Audio | _File | _Refusal], msgspec.Meta(min_length=1)] | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     tool_call_id: str | None = None
@@ -151,16 +152,7 @@ def _message(message: _Message, raw: dict[str, Any], index: int) -> Message:
     if type(message.content) is str and raw.keys() == _PLAIN_FIELDS and message.role in _PLAIN_ROLES:
         return Message(message.role, (Text(message.content),))  # type: ignore[arg-type] # "function" is no plain one
     path = f"messages[{index}]"
-    if message.content is None and message.role not in ("assistant", "function"):
-        raise InvalidRequest(
-            f"{path}.content: a {message.role} message needs text.", code="invalid_type", param=f"{path}.content"
-        )
-    if message.role == "tool" and message.tool_call_id is None:
-        raise InvalidRequest(
-            f"{path}.tool_call_id: a tool message needs the id of the call that it answers.",
-            code="missing_required_parameter",
-            param=f"{path}.tool_call_id",
-        )
+    _check(message, path)
     calls = [
         ToolCall(call.id, call.function.name, call.function.arguments, _extra(given, _CALL_FIELDS))
         for call, given in zip(message.tool_calls or (), raw.get("tool_calls") or (), strict=True)
@@ -178,11 +170,33 @@ def _message(message: _Message, raw: dict[str, Any], index: int) -> Message:
     )
 
 
+def _check(message: _Message, path: str) -> None:
+    """Check what depends on the role. Raises InvalidRequest."""
+    if message.content is None and message.role not in ("assistant", "function"):
+        raise InvalidRequest(
+            f"{path}.content: a {message.role} message needs text.", code="invalid_type", param=f"{path}.content"
+        )
+    if message.role == "tool" and message.tool_call_id is None:
+        raise InvalidRequest(
+            f"{path}.tool_call_id: a tool message needs the id of the call that it answers.",
+            code="missing_required_parameter",
+            param=f"{path}.tool_call_id",
+        )
+    if message.name is not None and message.role in _PLAIN_ROLES and not _AUTHOR.fullmatch(message.name):
+        raise InvalidRequest(
+            f"{path}.name: an author's name has 1 to 64 characters, no spaces and none of < > | / \\.",
+            code="invalid_value",
+            param=f"{path}.name",
+        )
+
+
 def _extra(raw: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """Return what else the client wrote there, for an upstream that may know it."""
     return {name: item for name, item in raw.items() if name not in known and item is not None}
 
 
+# As OpenAI checks it. A tool's name is checked only where tools are emulated: many servers take dots and slashes.
+_AUTHOR = re.compile(r"[^\s<|\\/>]{1,64}")
 _PLAIN_FIELDS = frozenset({"role", "content"})
 _PLAIN_ROLES = frozenset({"system", "developer", "user", "assistant"})
 _MESSAGE_FIELDS = frozenset(_Message.__struct_fields__) - {"name"}

@@ -79,7 +79,6 @@ def test_null_is_as_good_as_absent(name: str) -> None:
     [
         ("", (Text(""),)),
         (" \n Hi\u2028 ", (Text(" \n Hi\u2028 "),)),
-        ([], ()),
         ([{"type": "text", "text": "a"}, {"type": "text", "text": ""}], (Text("a"), Text(""))),
         (
             [
@@ -105,6 +104,15 @@ def test_null_is_as_good_as_absent(name: str) -> None:
 )
 def test_content_is_a_text_or_a_list_of_parts(content: object, parts: tuple[Part, ...]) -> None:
     assert message(role="user", content=content) == Message("user", parts)
+
+
+def look(detail: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": "https://a.example/b.png", "detail": detail}}
+
+
+@pytest.mark.parametrize("detail", ["auto", "low", "high", "original"])
+def test_an_images_detail_is_kept(detail: str) -> None:
+    assert message(role="user", content=[look(detail)]).parts == (Image("https://a.example/b.png", detail),)
 
 
 @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
@@ -136,6 +144,30 @@ def test_further_fields_of_a_message_are_kept_as_they_came() -> None:
     assert message(role="user", content="a", name="Ada", weight=0, gone=None) == Message(
         "user", (Text("a"),), extra={"name": "Ada", "weight": 0}
     )
+
+
+AUTHORS = ["system", "developer", "user", "assistant"]
+
+
+@pytest.mark.parametrize("role", AUTHORS)
+@pytest.mark.parametrize("name", ["Ada", "ада", "a.b-c_d:e@f", "🦊", "n" * 64])
+def test_an_authors_name_is_kept(role: str, name: str) -> None:
+    assert message(role=role, content="a", name=name).extra == {"name": name}
+
+
+@pytest.mark.parametrize("role", AUTHORS)
+@pytest.mark.parametrize(
+    "name", ["", "Ada Lovelace", "Ada\n", "\tAda", "a\u2028b", "a<b", "a|b", "a\\b", "a/b", "a>b", "n" * 65]
+)
+def test_an_authors_name_that_openai_would_refuse_is_refused(role: str, name: str) -> None:
+    wrong = {"role": role, "content": "a", "name": name}
+    assert fault(messages=[*HELLO, wrong]) == ("invalid_value", "messages[1].name")
+
+
+def test_a_tools_name_is_no_authors_and_passes() -> None:
+    found = message(role="tool", tool_call_id="c1", content="42", name="files/read me")
+    assert found.extra == {"name": "files/read me"}
+    assert message(role="function", name="files/read me", content="42").tool_call_id == "files/read me"
 
 
 def fault(**body: Any) -> tuple[str, str | None]:
@@ -170,7 +202,7 @@ WRONG: dict[str, list[Any]] = {
     "logprobs": [1, "true"],
     "top_logprobs": [-1, 21, "x", 1.5],
     "user": [1, {}],
-    "metadata": ["x", []],
+    "metadata": ["x", [], {"k" * 65: "v"}, {f"k{index}": "v" for index in range(17)}],
     "store": [1, "true"],
     "service_tier": [1],
     "modalities": ["text", {}],
@@ -196,6 +228,10 @@ def test_a_wrong_value_of_a_field_is_refused_with_its_name(name: str, value: obj
         ({"function_call": {"name": 1}}, "function_call.name"),
         ({"logit_bias": {"1": 101}}, "logit_bias[...]"),
         ({"logit_bias": {"1": "x"}}, "logit_bias[...]"),
+        ({"metadata": {"k": "v" * 513}}, "metadata[...]"),
+        ({"metadata": {"k": 1}}, "metadata[...]"),
+        ({"metadata": {"k": None}}, "metadata[...]"),
+        ({"metadata": {"k": {"deep": "v"}}}, "metadata[...]"),
         ({"modalities": [1]}, "modalities[0]"),
         ({"messages": []}, "messages"),
         ({"messages": [*HELLO, None]}, "messages[1]"),
@@ -208,6 +244,12 @@ def test_a_wrong_value_of_a_field_is_refused_with_its_name(name: str, value: obj
         ({"messages": [*HELLO, {"role": "user"}]}, "messages[1].content"),
         ({"messages": [{"role": "system"}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "tool_call_id": "a"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "system", "content": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "developer", "content": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "content": []}]}, "messages[0].content"),
+        ({"messages": [*HELLO, {"role": "tool", "tool_call_id": "a", "content": []}]}, "messages[1].content"),
+        ({"messages": [{"role": "function", "name": "f", "content": []}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": ["a"]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [None]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages[0].content[0].type"),
@@ -224,6 +266,14 @@ def test_a_wrong_value_of_a_field_is_refused_with_its_name(name: str, value: obj
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "", "detail": 1}}]}]},
             "messages[0].content[0].image_url.detail",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [look("LOW")]}]},
+            "messages[0].content[0].image_url.detail",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, look("")]}]},
+            "messages[0].content[1].image_url.detail",
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": "x"}]}]},
@@ -296,6 +346,7 @@ def test_what_would_change_the_answers_shape_is_refused(name: str, value: object
         *(("logprobs", False), ("top_logprobs", 0), ("modalities", ["text"]), ("stop", "")),
         *(("stop", []), ("temperature", 0), ("temperature", 2), ("top_p", 1), ("logit_bias", {"50256": -100})),
         *(("seed", -1), ("seed", 2**63), ("max_tokens", 1), ("max_tokens", 2**64 - 1), ("user", ""), ("metadata", {})),
+        ("metadata", {"k" * 64: "🦊" * 512, "": "", **{f"k{index}": "v" for index in range(14)}}),
         *(("tool_choice", "auto"), ("tool_choice", {"type": "function"}), ("response_format", {"type": "text"})),
         *(("x" * 10_000, 1), ("", 1), ("a.b[0]\r\nx: y", 1)),
     ],
