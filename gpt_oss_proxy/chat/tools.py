@@ -25,6 +25,8 @@ _LONGEST_HEAD = 256
 _TURN = re.compile(r"\s*(user|system|developer|tool result)\b", re.IGNORECASE)
 _OWN_TURN = re.compile(r"\s*assistant\s*")
 _CALL = re.compile(r"\s*(?:(?:call|tool|function)\b:?\s*)?([^\s:]+)", re.IGNORECASE)
+# What would end a tool's name in a frame, or be taken out of it with harmony's markup.
+_UNCALLABLE = re.compile(r"[\s\[\]{}:]|<\|")
 # What models put between a frame and its arguments, and the beginnings of it.
 _BEFORE_ARGUMENTS = re.compile(r"(?:[\s:`*]|json|arguments)*", re.IGNORECASE)
 _MAYBE_BEFORE_ARGUMENTS = re.compile(
@@ -244,8 +246,8 @@ def _tool(value: Any, index: int) -> Tool:
         raise _invalid(path, str(error)) from error
     if len(function.name) > _LONGEST_NAME:
         raise _invalid(f"{path}.function.name", f"a tool's name has {_LONGEST_NAME} characters at most")
-    if not function.name or any(sign.isspace() or sign in "[]" for sign in function.name):
-        raise _invalid(f"{path}.function.name", "a tool's name has no spaces or brackets")
+    if not function.name or _UNCALLABLE.search(function.name):
+        raise _invalid(f"{path}.function.name", "a tool's name has no spaces, brackets, braces or colons, and no <|")
     parameters = {"type": "object", "properties": {}} if function.parameters is None else function.parameters
     try:
         schema = Schema(parameters)

@@ -854,6 +854,7 @@ def test_older_functions_are_answered_with_a_function_call() -> None:
     [
         ("tools", "functions"),
         ("tools[1]", "functions[1]"),
+        ("tools[1].function.name", "functions[1].name"),
         ("tools[1].function.parameters.tools", "functions[1].parameters.tools"),
         ("tool_choice", "function_call"),
         ("tool_choice.function.name", "function_call.name"),

@@ -1,5 +1,6 @@
 """Tools described, and calls found in text."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -8,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt_oss_proxy.chat.events import Finish
-from gpt_oss_proxy.chat.tools import Frames, instruct, read_tools
+from gpt_oss_proxy.chat.prepare import prepare
+from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
+from gpt_oss_proxy.chat.tools import Frames, form, instruct, read_tools
 from gpt_oss_proxy.errors import InvalidRequest
 from tests.chat.filtered import PLACES, calls_of, cut, run, text_of, texts
+from tests.doubles import Characters
 
 WEATHER = {
     "type": "function",
@@ -165,6 +169,41 @@ def test_tools_that_cannot_be_offered_are_refused(options: dict[str, Any], param
     with pytest.raises(InvalidRequest) as caught:
         read_tools(options)
     assert (caught.value.param, caught.value.code) == (param, "invalid_value")
+
+
+def offered(name: str) -> ChatRequest:
+    tools = {"tools": [{"type": "function", "function": {"name": name}}]}
+    return ChatRequest("m", (Message("user", (Text("Hi"),)),), options=tools)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a\n", "a[0]", "]", "brew:check", ":", "a{b", "{}", "a}", "<|end|>", "a<|call|>", "n" * 129]
+)
+def test_a_tool_whose_name_cannot_stand_in_a_frame_is_refused_before_the_model_is_asked(name: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        prepare(offered(name), frozenset(), harmony=True)
+    assert (caught.value.param, caught.value.code) == ("tools[0].function.name", "invalid_value")
+
+
+def test_what_takes_tools_itself_judges_their_names_itself() -> None:
+    request = offered("brew:check")
+    assert prepare(request, None, harmony=False).request is request
+
+
+SIGNS = st.characters(exclude_categories=["Cs"]) | st.sampled_from(':{}[]<|>.-_/`*"\\#7 ')
+NAMES = st.text(SIGNS, max_size=20) | st.sampled_from(
+    [*("call", "Call:", "tool", "function.x", "functions.x", "user", "system", "assistant", "tool_result", "#1"),
+     *("<|start|>", "<|message|>", "a<|channel|>b", "<|endoftext|>", "to=functions.x", "json", "arguments", "n" * 128)]
+)  # fmt: skip
+
+
+@given(NAMES, PLACES)
+def test_a_tool_that_is_offered_can_be_called(name: str, places: list[int]) -> None:
+    with contextlib.suppress(InvalidRequest):  # else it is not offered
+        emulation = prepare(offered(name), frozenset(), harmony=True)
+        frame = form(emulation.request.marker).replace("ARGUMENTS", "{}").replace("NAME", name)
+        filters = emulation.filters(Characters(), emulation.calls(lambda: "call_1"))
+        assert calls_of(run(filters, texts(cut(frame, places)))) == [(name, "{}")]
 
 
 def test_the_model_is_told_of_each_tool_and_how_to_call_it() -> None:
