@@ -11,6 +11,7 @@ from gpt_oss_proxy.apis import chat_completions, completions
 from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.apis.json_body import parse_object
 from gpt_oss_proxy.chat.fold import fold
+from gpt_oss_proxy.chat.prepare import prepare
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import InvalidRequest
 from gpt_oss_proxy.settings import Settings
@@ -75,6 +76,18 @@ REQUESTS: list[Any] = [
         "logit_bias": {"1": -100},
         "stop": ["a", "b"],
         "seed": 7,
+        "metadata": {"team": "blue", "": "x" * 512},
+    },
+    {
+        "messages": [
+            *({"role": role, "content": "Hi", "name": "Ada"} for role in ("system", "developer", "user", "assistant")),
+            {"role": "tool", "tool_call_id": "c1", "content": "42", "name": "files/read me"},
+        ],
+        "tools": [{"type": "function", "function": {"name": name}} for name in ("files.read", "a<b", "NAME")],
+        "tool_choice": {"type": "function", "function": {"name": "NAME"}},
+        "reasoning_effort": "max",
+        "response_format": {"type": "json_object"},
+        "metadata": {f"k{index}": "v" for index in range(16)},
     },
     {
         "messages": [{"role": "user", "content": "Hi"}],
@@ -117,7 +130,8 @@ def assert_a_request_or_a_refusal(api: ClientApi, body: bytes) -> None:
         fold(messages).encode()
     for upstream in UPSTREAMS:
         try:
-            _, headers, sent = upstream.build(request)
+            emulation = prepare(request, upstream.honours, harmony=upstream.slips_into_harmony)
+            _, headers, sent = upstream.build(emulation.request)
         except InvalidRequest:
             continue
         assert json.loads(sent)
