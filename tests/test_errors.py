@@ -65,6 +65,35 @@ def test_the_tree_in_the_docstring_names_every_member_in_this_order() -> None:
     assert drawn == [kind.__name__ for kind in family(GatewayError)]
 
 
+def names(flag: str) -> set[str]:
+    """Return the names of the errors for which this is True."""
+    return {kind.__name__ for kind in family(GatewayError) if getattr(kind(), flag)}
+
+
+def test_which_errors_open_the_circuit() -> None:
+    assert names("unhealthy") == {
+        "UpstreamUnreachable",
+        "UpstreamConnectionError",
+        "UpstreamBadGateway",
+        "UpstreamUnavailable",
+        "UpstreamConnectTimeout",
+        "UpstreamFirstEventTimeout",
+    }
+
+
+def test_after_which_errors_another_try_cannot_be_a_second_answer() -> None:
+    assert names("not_taken") == {
+        "RateLimited",
+        "UpstreamUnreachable",
+        "UpstreamBadGateway",
+        "Overloaded",
+        "ShuttingDown",
+        "CircuitOpen",
+        "UpstreamUnavailable",
+        "UpstreamConnectTimeout",
+    }
+
+
 @pytest.mark.parametrize("kind", family(GatewayError))
 def test_every_error_says_what_happened_in_a_sentence(kind: type[GatewayError]) -> None:
     assert re.fullmatch(r"[A-Z].+\.", kind().message)

@@ -164,8 +164,10 @@ def test_the_grace_begins_again_with_each_record_and_not_with_bytes_that_are_non
     assert response.raw.left > 150
 
 
-def test_records_that_mean_nothing_do_not_renew_the_grace():
-    response = Response(b"done\n", *[0.03, b"\n"] * 100)
+@pytest.mark.parametrize("record", [b"\n", b'""\n'], ids=["blank line", "empty text"])
+def test_records_without_events_do_not_renew_the_grace(record):
+    """Blank lines are no sign of life, and make no list; an empty text is one, and makes an empty list."""
+    response = Response(b"done\n", *[0.03, record] * 100)
     events, error = read(response)
     assert (events[0], events[-1], error) == ([], [Finish("stop")], None)
     assert response.raw.left > 150

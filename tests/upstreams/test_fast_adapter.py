@@ -54,15 +54,43 @@ def test_what_it_cannot_do_is_left_to_requests(adapter, monkeypatch, options):
     assert asked
 
 
-@pytest.mark.parametrize("behind", [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", b"nonsense"])
-def test_a_connection_with_something_behind_its_answer_is_used_by_nobody(adapter, behind):
-    server = RawServer([with_length(b"a") + behind], [with_length(b"b")])
+def ask_twice(adapter, first):
+    """Return what two requests are answered and the connections they needed, with `first` as the first answer."""
+    server = RawServer([first], [with_length(b"b")])
     said = []
     for _ in range(2):
         with get(adapter, server.url) as response:
             said.append(b"".join(read_blocks(response)))
-    assert (said, server.connections) == ([b"a", b"b"], 2)
     server.stop()
+    return said, server.connections
+
+
+ANSWER = with_length(b"a"), CHUNKED + b"\r\n" + chunk(b"a") + chunk(b"")
+
+
+@pytest.mark.parametrize("answer", ANSWER, ids=["length", "chunks"])
+def test_a_connection_is_reused_after_an_answer_that_was_read_to_its_end(adapter, monkeypatch, answer):
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
+    assert ask_twice(adapter, answer) == ([b"a", b"b"], 1)
+
+
+@pytest.mark.parametrize("behind", [with_length(b"x"), with_length(b"x")[:-1], b"H", b"nonsense"])
+@pytest.mark.parametrize("answer", ANSWER, ids=["length", "chunks"])
+def test_a_connection_with_something_behind_its_answer_is_not_reused(adapter, monkeypatch, answer, behind):
+    """Nor where idle connections need no rest: what came behind has been read, so they look quiet."""
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
+    assert ask_twice(adapter, answer + behind) == ([b"a", b"b"], 2)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"Content-Length: 1\r\nTransfer-Encoding: chunked", b"Transfer-Encoding: chunked\r\nContent-Length: 1"],
+)
+def test_a_connection_is_not_reused_after_an_answer_with_both_length_and_chunks(adapter, monkeypatch, headers):
+    """A proxy before the upstream may believe the length, and take the rest for the next answer."""
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
+    answer = b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % headers + chunk(b"a") + chunk(b"")
+    assert ask_twice(adapter, answer) == ([b"a", b"b"], 2)
 
 
 @pytest.mark.parametrize("name", ["X-A", "X-A: b\r\nX-C"])

@@ -364,6 +364,18 @@ def test_a_message_after_a_removal_is_the_answer():
     assert answer(*events) == stopped("I cannot.")
 
 
+def test_a_message_after_a_removal_begins_anew_in_a_stream_if_nothing_else_is_left():
+    events = [added(), delta("Hel"), removed(), delta("No.", id="n"), done("No.", id="n")]
+    shown = [TextDelta("Hel"), TextDelta("No."), TextReplaced("No."), Finish("stop")]
+    assert run(decoder(), sse_bytes(*events)) == (shown, None)
+
+
+def test_a_message_after_a_removal_is_separated_in_a_stream_from_what_is_left():
+    events = [*HI, added(id="n"), delta("Hel", id="n"), removed("n"), delta("No.", id="o"), done("No.", id="o")]
+    shown = [TextDelta(text) for text in ("Hi", "\n\nHel", "\n\nNo.")]
+    assert run(decoder(), sse_bytes(*events)) == ([*shown, TextReplaced("Hi\n\nNo."), Finish("stop")], None)
+
+
 def test_a_removal_takes_back_one_message_and_leaves_the_image_before_it():
     events = [image("u"), added(), delta("Hel"), removed(), *[removed("u"), removed("nothing")]]
     assert answer(*events) == Outcome(text="![generated image](u)", finish="content_filter")
