@@ -16,7 +16,11 @@ from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 
+from gpt_oss_proxy.output import STDERR, STDOUT, text_of  # noqa: E402
 from gpt_oss_proxy.settings import Settings, SettingsError  # noqa: E402
+
+# Before gunicorn takes them for its log: a reader that stalls, or a full disk, must not stop the master or a worker.
+sys.stdout, sys.stderr = sys.stdout and text_of(STDOUT), sys.stderr and text_of(STDERR)
 
 gevent.config.track_greenlet_tree = False  # else each greenlet keeps the stack that it was spawned from, for debuggers
 

@@ -13,7 +13,6 @@ from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.blueprints import every_answer, inference, models, openapi, operations
 from gpt_oss_proxy.blueprints.lean_flask import LeanFlask
 from gpt_oss_proxy.chat.tokens import O200k, Vocabulary
-from gpt_oss_proxy.gateway.access_log import log_to_stdout
 from gpt_oss_proxy.gateway.auth import Keys
 from gpt_oss_proxy.gateway.board import Board
 from gpt_oss_proxy.gateway.breaker import Breaker
@@ -138,7 +137,6 @@ def create_app(
         views.register_blueprint(inference.blueprint(CLIENT_APIS, app.dispatcher, settings))
         views.register_blueprint(models.blueprint(router, settings.demonstration))
         app.register_blueprint(views)
-    log_to_stdout()
     return app
 
 

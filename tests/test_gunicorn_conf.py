@@ -1,7 +1,8 @@
-"""What gunicorn's hooks do for a worker that ends."""
+"""What gunicorn's configuration does before it starts, and its hooks for a worker that ends."""
 
 import os
 import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,16 +10,25 @@ from typing import Any
 
 import pytest
 
+from gpt_oss_proxy.output import STDERR, STDOUT
+
 CONFIGURATION = Path(__file__).parent.parent / "gunicorn.conf.py"
 
 
 @pytest.fixture
-def hooks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[str, Any]]:
     monkeypatch.setattr("gevent.monkey.patch_all", lambda: None)  # the tests have done, or do without
     monkeypatch.setattr("atexit.register", lambda function: function)
     monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(tmp_path / prefix))
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
-    return runpy.run_path(str(CONFIGURATION))
+    for name in ("stdout", "stderr"):  # it replaces them
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    return lambda: runpy.run_path(str(CONFIGURATION))
+
+
+@pytest.fixture
+def hooks(configure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return configure()
 
 
 def worker(pid: int, seen: list[tuple[str, int]]) -> Any:
@@ -46,3 +56,17 @@ def test_what_a_worker_leaves_is_removed_when_its_master_finds_it_gone(hooks: di
     assert not seen
     hooks["worker_exit"](None, worker(99, seen))
     assert seen == [("cleared", 7), ("buried", 99), ("forgotten", 99)]
+
+
+def test_all_that_is_printed_or_logged_goes_where_no_reader_can_stop_it(configure: Callable[[], object]) -> None:
+    configure()
+    assert (sys.stdout.buffer, sys.stderr.buffer) == (STDOUT, STDERR)
+
+
+def test_an_output_that_was_closed_at_the_start_stays_closed(
+    configure: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    configure()
+    assert (sys.stdout, sys.stderr) == (None, None)

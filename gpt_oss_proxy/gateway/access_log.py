@@ -2,11 +2,13 @@
 
 import sys
 import time
-from typing import TextIO
 
 import msgspec
 
-_output: TextIO | None = None
+from gpt_oss_proxy.output import STDOUT, Output
+
+_output: Output | None = None
+_LONGEST_REFERENCE = 200  # characters; it is the upstream's to choose
 
 
 class Record(msgspec.Struct):
@@ -55,23 +57,19 @@ class Record(msgspec.Struct):
             "upstream": self.upstream,
             "tries": len(self.asked),
             "adopted": self.adopted,
-            "reference": self.reference,
+            # Half a surrogate, which JavaScript servers do send, is no UTF-8.
+            "reference": self.reference[:_LONGEST_REFERENCE].encode("utf-8", "replace").decode(),
             "stream": self.stream,
             "status": self.status,
             "outcome": self.outcome,
             "first_seconds": None if first is None else round(first, 3),
             "total_seconds": round(self.total_seconds, 3),
         }
-        if _output:
-            # Not through logging: a line for each request would cost it more than all the rest of its end.
-            try:
-                _output.write(msgspec.json.encode(line).decode() + "\n")
-                _output.flush()
-            except (OSError, ValueError):  # nobody reads it any more
-                pass
+        if _output:  # not through logging: a line for each request would cost it more than all the rest of its end
+            _output.write(msgspec.json.encode(line) + b"\n")
 
 
 def log_to_stdout() -> None:
-    """Send the lines to standard output, where containers and systemd look for them; at first they go nowhere."""
+    """Send the lines to standard output, where containers and systemd look for them; before that they go nowhere."""
     global _output
-    _output = _output or sys.stdout
+    _output = STDOUT if sys.stdout else None  # None: it was closed at the start, so its number may be a socket's by now

@@ -9,14 +9,14 @@ import pytest
 from gpt_oss_proxy.gateway import access_log
 
 
-class _Lines(io.StringIO):
+class _Lines(io.BytesIO):
     def __init__(self) -> None:
         super().__init__()
         self.told: list[dict[str, Any]] = []
 
-    def write(self, text: str) -> int:
-        self.told += map(json.loads, text.splitlines())
-        return len(text)
+    def write(self, data: Any) -> int:
+        self.told += map(json.loads, data.splitlines())
+        return len(data)
 
 
 @pytest.fixture

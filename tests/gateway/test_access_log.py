@@ -2,29 +2,31 @@
 
 import io
 import json
+import sys
 import time
 
 import pytest
 
 from gpt_oss_proxy.gateway import access_log
 from gpt_oss_proxy.gateway.access_log import Record, log_to_stdout
+from gpt_oss_proxy.output import STDOUT
 
 
 @pytest.fixture
-def output(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    output = io.StringIO()
+def output(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    output = io.BytesIO()
     monkeypatch.setattr(access_log, "_output", output)
     return output
 
 
-def test_a_record_is_one_line_of_json(output: io.StringIO) -> None:
+def test_a_record_is_one_line_of_json(output: io.BytesIO) -> None:
     record = Record("req_1", "POST", "/v1/ü%s\n", time.monotonic() - 2)
     record.model, record.upstream, record.reference, record.stream = "m", "chatkit", "thread-1", True
     record.status, record.outcome = 200, "upstream_incomplete"
     record.first = record.started + 0.5
     record.write()
     line = json.loads(output.getvalue())
-    assert output.getvalue().count("\n") == 1
+    assert output.getvalue().count(b"\n") == 1
     assert 2 <= line.pop("total_seconds") < 3
     assert line == {
         "id": "req_1",
@@ -42,7 +44,7 @@ def test_a_record_is_one_line_of_json(output: io.StringIO) -> None:
     }
 
 
-def test_a_request_without_events_has_no_first_time(output: io.StringIO) -> None:
+def test_a_request_without_events_has_no_first_time(output: io.BytesIO) -> None:
     Record("req_1", "GET", "/", time.monotonic(), status=200).write()
     line = json.loads(output.getvalue())
     assert (line["first_seconds"], line["outcome"], line["model"]) == (None, "ok", "")
@@ -57,19 +59,23 @@ def test_only_the_first_events_set_the_first_time() -> None:
     assert record.first is first
 
 
-def test_nobody_who_reads_it_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = io.StringIO()
-    closed.close()
-    monkeypatch.setattr(access_log, "_output", closed)
+def test_a_reference_that_no_line_can_hold_is_cut_and_made_text(output: io.BytesIO) -> None:
+    for reference, shown in (("x" * 100_000, "x" * 200), ("a\ud83d", "a?")):
+        output.truncate(0)
+        output.seek(0)
+        Record("req_1", "GET", "/", time.monotonic(), reference=reference).write()
+        assert json.loads(output.getvalue())["reference"] == shown
+
+
+def test_it_goes_to_standard_output_once_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "_output", None)
     Record("req_1", "GET", "/", time.monotonic()).write()
+    log_to_stdout()
+    assert access_log._output is STDOUT
 
 
-def test_it_goes_to_standard_output_unless_it_goes_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for output, told in ((None, 1), (io.StringIO(), 0)):
-        monkeypatch.setattr(access_log, "_output", output)
-        log_to_stdout()
-        log_to_stdout()
-        Record("req_1", "GET", "/", time.monotonic()).write()
-        assert capsys.readouterr().out.count("\n") == told
+def test_without_a_standard_output_it_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "_output", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    log_to_stdout()
+    assert access_log._output is None

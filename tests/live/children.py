@@ -43,21 +43,29 @@ def free_port() -> int:
 
 
 class Child:
-    """A running program. `log` gathers its standard output and error."""
+    """A running program. `log` gathers its standard output and error, unless they go to the descriptor `output`."""
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path, log: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        log: Path,
+        env: Mapping[str, str],
+        output: int | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         self.shown = 0  # how much of the log earlier tests have had
         kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
-        with log.open("wb") as output:
+        with log.open("wb") as file:
             self.process = subprocess.Popen(
                 [*_WITH_PARENT, *command],
                 cwd=folder,
                 # Killed, they leave temporary files behind: where pytest removes them.
                 env={**kept, "PYTHONUNBUFFERED": "1", "TMPDIR": str(log.parent), **env},
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=file if output is None else output,
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )

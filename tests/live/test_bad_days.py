@@ -115,7 +115,7 @@ def test_another_upstream_answers_for_one_that_is_not_there(
     assert b'"model":"org/gpt-oss"' in server.bodies[0]
     assert text_of(chat(base, "gpt-oss-20b", "hi")) == "hi"
     assert chat(base, "gpt-oss-120b", "hi").json()["model"] == "gpt-oss-120b"
-    assert '"upstream":"chatkit-2","tries":2' in gateway.text()
+    wait_for("its line", lambda: '"upstream":"chatkit-2","tries":2' in gateway.text(), SECONDS)
     gateway.kill()
 
 
@@ -208,12 +208,12 @@ def test_a_retry_adopts_what_its_first_try_left_from_any_worker(start_gateway: S
     after = chatkit.connections()
     assert after["served"] - before["served"] == len(bodies)
     assert after["closed_early"] == before["closed_early"]
+    gateway.stop()
     lines = [json.loads(line) for line in gateway.text().splitlines() if '"path":"/v1/chat/completions"' in line]
     assert [(line["adopted"], line["tries"], line["outcome"]) for line in lines] == [
         (False, 1, "client_gone"),
         (True, 0, "ok"),
     ] * len(bodies)
-    gateway.kill()
 
 
 @pytest.mark.usefixtures("settled")
@@ -315,9 +315,9 @@ def test_keys_are_asked_for_and_never_shown(start_gateway: StartGateway, sdk: Sd
         client = sdk(base, api_key=key, max_retries=0)
         with contextlib.nullcontext() if works else pytest.raises(openai.AuthenticationError):
             client.chat.completions.create(model="gpt-oss-20b", messages=user("hi"))
-    said = gateway.text() + requests.get(f"{base}/metrics", timeout=SECONDS).text
-    assert not any(key in said for key in ("sk-one", "sk-two", "sk-three", hashed))
-    gateway.kill()
+    counted = requests.get(f"{base}/metrics", timeout=SECONDS).text
+    gateway.stop()
+    assert not any(key in gateway.text() + counted for key in ("sk-one", "sk-two", "sk-three", hashed))
 
 
 def test_metrics_are_summed_over_all_workers_those_that_died_included(

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.live.children import Child
+from tests.live.children import Child, wait_for
 from tests.live.conftest import StartGateway
 from tests.live.talk import SECONDS
 from tests.live.wire import Connection
@@ -222,6 +222,8 @@ def gateway(
 def nothing_leaks(gateway: Gateway, upstream: Upstream, trap: RawServer) -> Iterator[None]:
     """After each test: no secret is in the log, nobody asked the trap, and no upstream got what was a client's."""
     yield
+    gateway.get("/the-log-has-come-to-this")
+    wait_for("the log", lambda: "/the-log-has-come-to-this" in gateway.child.news(), SECONDS)
     assert gateway.leaks(gateway.child.news()) == []
     assert USER not in gateway.child.news()
     assert trap.connections == 0
