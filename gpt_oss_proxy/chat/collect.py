@@ -94,10 +94,10 @@ class _Parts:
                 pass
 
     def events(self) -> Iterator[Event]:
-        if self._reasoning:
-            yield ReasoningDelta("".join(self._reasoning))
-        if self._text:
-            yield TextDelta("".join(self._text))
+        if reasoning := str(self._reasoning):
+            yield ReasoningDelta(reasoning)
+        if text := str(self._text):
+            yield TextDelta(text)
         yield from itertools.chain.from_iterable(self._calls.values())
 
     def choice(self, reason: FinishReason) -> CompletionChoice:
