@@ -5,6 +5,7 @@ from gevent import monkey
 monkey.patch_all()  # before anything imports ssl, or every https call is a RecursionError
 
 import atexit  # noqa: E402
+import contextlib  # noqa: E402
 import gc  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
@@ -98,9 +99,10 @@ def worker_exit(server: Any, worker: Any) -> None:
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
     """Forget what a worker that has ended, by whatever death, had counted as running, and remove what it has left."""
     app = worker.app.wsgi()
-    app.board.clear(worker.row)
-    app.dispatcher.bury(worker.pid)
-    app.metrics.forget(worker.pid)
+    with contextlib.ExitStack() as leaving:  # each runs, whatever the others do
+        leaving.callback(app.metrics.forget, worker.pid)
+        leaving.callback(app.dispatcher.bury, worker.pid)
+        leaving.callback(app.board.clear, worker.row)
 
 
 def when_ready(_server: object) -> None:

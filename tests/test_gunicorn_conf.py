@@ -70,3 +70,15 @@ def test_an_output_that_was_closed_at_the_start_stays_closed(
     monkeypatch.setattr(sys, "stderr", None)
     configure()
     assert (sys.stdout, sys.stderr) == (None, None)
+
+
+def test_all_that_a_worker_leaves_is_removed_whatever_one_removal_raises(hooks: dict[str, Any]) -> None:
+    def fail(_number: int) -> None:
+        raise LookupError("a bug")
+
+    seen: list[tuple[str, int]] = []
+    ended = worker(99, seen)
+    ended.app.wsgi().dispatcher.bury = fail
+    with pytest.raises(LookupError):
+        hooks["child_exit"](None, ended)
+    assert seen == [("cleared", 7), ("forgotten", 99)]

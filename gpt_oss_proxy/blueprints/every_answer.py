@@ -1,5 +1,6 @@
 """What holds for every answer: ids, timing, headers, the log, and that every error has OpenAI's shape."""
 
+import contextlib
 import logging
 import os
 import re
@@ -37,9 +38,10 @@ def install(app: Flask, metrics: Metrics) -> None:
         pieces: Any = application(environ, start)
 
         def end() -> None:
-            pieces.close()
-            record.write()
-            metrics.note(record)
+            with contextlib.ExitStack() as ending:
+                ending.callback(metrics.note, record)
+                ending.callback(record.write)
+                pieces.close()
 
         return Pieces(pieces, end)
 

@@ -1,5 +1,6 @@
 """One view for every client API: body in, answer out, streamed or whole."""
 
+import contextlib
 import errno
 import logging
 import re
@@ -48,16 +49,13 @@ def blueprint(apis: Mapping[str, ClientApi], dispatcher: Dispatcher, settings: S
 
 def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callable[[], Any]:
     def view(environ: Environ) -> Chat:
-        place = dispatcher.places.take()  # before the body: what waits for its end costs memory, too
-        try:
-            response = answer_request(environ)
-        except BaseException:  # killed, too: it is raised again
-            place.leave()
-            raise
-        response.call_on_close(place.leave)
+        with contextlib.ExitStack() as leaving:  # what the request has taken; the last is given back first
+            leaving.callback(dispatcher.places.take().leave)  # before the body: to wait for its end costs memory, too
+            response = answer_request(environ, leaving)
+            response.call_on_close(leaving.pop_all().close)
         return response
 
-    def answer_request(environ: Environ) -> Chat:
+    def answer_request(environ: Environ, leaving: contextlib.ExitStack) -> Chat:
         body = read_body(
             environ,
             max_bytes=settings.max_body_bytes,
@@ -79,6 +77,7 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         except InvalidRequest as error:
             _blame_what_the_client_sent(error, chat_request)
             raise
+        leaving.callback(answer.close)
         record.reference = answer.reference
         record.ignored = answer.ignored
         stamp = Stamp(f"{api.ID_PREFIX}{answer.id}", answer.created, chat_request.model)
@@ -89,19 +88,15 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         renderer: StreamRenderer = TextRenderer(chat_request) if plain else api.stream(stamp, chat_request)
         pieces = _Stream(renderer, answer, record, keepalive_seconds=settings.keepalive_seconds, abort=plain)
         kind = "text/plain; charset=utf-8" if plain else "text/event-stream; charset=utf-8"
-        response = Chat(pieces, kind, *_STREAM_HEADERS)
-        response.call_on_close(answer.close)
-        return _with_reference(response, answer)
+        return _with_reference(Chat(pieces, kind, *_STREAM_HEADERS), answer)
 
     return without_context(view)
 
 
 def _whole(api: ClientApi, answer: Answer, stamp: Stamp, chat_request: ChatRequest) -> Chat:
     collector = Collector()
-    try:
-        answer.collect(collector)
-    finally:
-        answer.close()
+    answer.collect(collector)
+    answer.close()
     body = api.render(collector.completion(), stamp, chat_request)
     response = Chat((body,), "application/json", ("Content-Length", str(len(body))))
     return _with_reference(response, answer)

@@ -5,6 +5,7 @@ stream; nothing here needs what they do (relative locations, text to encode, HEA
 one of Flask's, `Chat` is what an answer of a model needs and no more.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -43,16 +44,21 @@ class Chat:
         self._closers: list[Callable[[], Any]] = []
 
     def call_on_close(self, closer: Callable[[], Any]) -> None:
-        """Call this when the answer is over, however it ends, after those that came before."""
+        """Call this when the answer is over, however it ends, after those that came before, whatever they raise."""
         self._closers.append(closer)
 
     def __call__(self, _environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Begin the answer, and return its body."""
-        start_response("200 OK", self.headers)
+        try:
+            start_response("200 OK", self.headers)
+        except BaseException:  # nobody will close a body that was not returned
+            self._close()
+            raise
         return Pieces(self._body, self._close)
 
     def _close(self) -> None:
-        if close := getattr(self._body, "close", None):
-            close()
-        for closer in self._closers:
-            closer()
+        with contextlib.ExitStack() as closing:
+            for closer in reversed(self._closers):  # the last that is pushed is called first
+                closing.callback(closer)
+            if close := getattr(self._body, "close", None):
+                close()

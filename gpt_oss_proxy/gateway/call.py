@@ -98,9 +98,9 @@ class Call(Opened):
     def end(self) -> None:
         """End what is asked."""
         self.shortcut = None
-        if self._asking:
-            self._asking.close()
-            self._asking = None  # it refers to us: together we would wait for the garbage collector
+        asking, self._asking = self._asking, None  # it refers to us: together we would wait for the garbage collector
+        if asking:
+            asking.close()
 
     def timed_out(self) -> None:
         """The upstream has said nothing for too long; its lists are no longer waited for."""

@@ -190,18 +190,26 @@ class Dispatcher:
             if relay not in self._running:
                 return
             del self._running[relay]
-            if watch:
-                watch.close()
-            if not (relay.left and key):
-                relay.close()
-            elif isinstance(source.lists, AnswerReader):
-                source.lists.window_seconds = key.window_seconds
-                relay.close()
-            else:
-                relay.resume(so_far())
-                self._adoption.leave(key, relay, source.origin)
+            try:
+                if watch:
+                    watch.close()
+            finally:
+                self._end(relay, source, key, so_far)
 
         return end
+
+    def _end(
+        self, relay: Relay, source: Source, key: RequestKey | None, so_far: Callable[[], list[list[Event]]]
+    ) -> None:
+        """End the relay, or let its call go on for a retry, if its client has left it."""
+        if not (relay.left and key):
+            relay.close()
+        elif isinstance(source.lists, AnswerReader):
+            source.lists.window_seconds = key.window_seconds
+            relay.close()
+        else:
+            relay.resume(so_far())
+            self._adoption.leave(key, relay, source.origin)
 
 
 def _with_messages(task: Task, messages: tuple[Message, ...]) -> Task:

@@ -51,10 +51,12 @@ class Visit(Opened):
     def end(self) -> None:
         """Close the upstream's answer, and leave."""
         self._shortcut = None
-        if self._answer:
-            self._answer.close()
-        if self._place:
-            self._place.leave()
+        try:
+            if self._answer:
+                self._answer.close()
+        finally:
+            if self._place:
+                self._place.leave()
 
     def _first(self, *, probe: bool) -> list[list[Event]]:
         heard = False

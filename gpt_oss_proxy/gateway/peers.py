@@ -132,9 +132,10 @@ class RemoteLists:
 
     def close(self) -> None:
         """Close the connection: that worker sees that this reader has left."""
-        self._lists.close()
-        for one in self._closed:
-            one.close()
+        with contextlib.ExitStack() as closing:
+            for one in self._closed:
+                closing.callback(one.close)
+            self._lists.close()
 
 
 class Peers:

@@ -113,10 +113,6 @@ class RecordedAnswer:
             self._lists[reader.position - 1] = []  # it has no reader to come
 
     def _end(self, driver: "gevent.Greenlet[..., GatewayError | None]") -> None:
-        self._source.close()  # here, for a driver that is killed before it begins runs nothing of its own
-        origin = self.origin()
-        self.origin = lambda: origin
-        del self._source  # both refer to the whole request
         if driver.exception:  # a bug of ours: gevent has written its traceback to the log
             self._error = InternalError()
         elif isinstance(driver.value, GatewayError):
@@ -125,8 +121,14 @@ class RecordedAnswer:
             self._error = UpstreamIncomplete()
         self._ended = True
         self.lost = self.lost or not self.finished
+        origin, source = self.origin(), self._source
+        self.origin = lambda: origin
+        del self._source  # as the origin before it refers to the whole request
         self._wake()
-        self._over(self)
+        try:
+            source.close()  # here, for a driver that is killed before it begins runs nothing of its own
+        finally:
+            self._over(self)
 
     def _wake(self) -> None:
         news, self._news = self._news, Signal()
@@ -169,10 +171,12 @@ class AnswerReader:
 
     def close(self) -> None:
         """End it."""
-        self._lists.close()
         leave, self._leave = self._leave, None
-        if leave:
-            leave(self)
+        try:
+            self._lists.close()
+        finally:
+            if leave:
+                leave(self)
 
 
 def memory_bytes(events: list[Event]) -> int:

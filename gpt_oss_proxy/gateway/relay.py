@@ -190,8 +190,10 @@ class Relay:
             self._hub.loop.run_callback(self._reader.switch)
 
     def _end(self, error: GatewayError | None) -> None:
-        self._call.close()  # killed before it began, or between two lists, it has not been closed
-        self._end_with(error)
+        try:
+            self._call.close()  # killed before it began, or between two lists, it has not been closed
+        finally:
+            self._end_with(error)
 
     def _end_with(self, error: Exception | None) -> None:
         self._ended = self._ended or _End(error)

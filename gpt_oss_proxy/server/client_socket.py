@@ -118,9 +118,10 @@ class ClientSocket(gevent.socket.socket):
             with contextlib.suppress(OSError):
                 os.write(self.descriptor, self.unsent)
         self.unsent = b""
-        for watched in (self._reader, self._writable):
-            if watched:
-                watched.close()
-        self._reader = self._writable = None
-        self.descriptor = -1
-        super().close()
+        with contextlib.ExitStack() as closing:  # the last that is pushed is closed first
+            closing.callback(super().close)
+            for watched in (self._reader, self._writable):
+                if watched:
+                    closing.callback(watched.close)
+            self._reader = self._writable = None
+            self.descriptor = -1

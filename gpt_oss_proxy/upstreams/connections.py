@@ -76,8 +76,10 @@ class Connection:
 
     def close(self) -> None:
         """Close it, whatever it does."""
-        self._reader.close()
-        self._sock.close()
+        try:
+            self._reader.close()
+        finally:
+            self._sock.close()
 
 
 class _TlsReader:

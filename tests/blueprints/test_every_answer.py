@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.exceptions import ImATeapot, InternalServerError, ServiceUnavailable
-from werkzeug.test import TestResponse
+from werkzeug.test import EnvironBuilder, TestResponse
 
+from gpt_oss_proxy.blueprints.reply import Chat
 from gpt_oss_proxy.chat.events import Finish, TextDelta
 from gpt_oss_proxy.errors import RateLimited
 from tests.doubles import CHAT, Scripted, ask, gateway
@@ -218,3 +219,21 @@ def test_no_answer_is_sniffed_or_kept_by_others(client: FlaskClient, method: str
 
 def test_a_stream_keeps_its_own_cache_control(client: FlaskClient) -> None:
     assert ask(client, stream=True).headers["Cache-Control"] == "no-cache, no-transform"
+
+
+def test_an_answer_that_fails_in_its_closing_is_logged_and_counted(log: Log) -> None:
+    def fail() -> None:
+        raise LookupError("a bug")
+
+    def view() -> Any:
+        chat = Chat((b"a",), "text/plain")
+        chat.call_on_close(fail)
+        return chat
+
+    app = gateway(Scripted())
+    app.add_url_rule("/fail", "fail", view)
+    body: Any = app(EnvironBuilder("/fail").get_environ(), lambda *_: None)
+    with pytest.raises(LookupError):
+        body.close()
+    assert [(line["path"], line["status"]) for line in log] == [("/fail", 200)]
+    assert b'outcome="ok",status="200"' in app.metrics.text()

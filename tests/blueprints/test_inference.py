@@ -10,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
+from gpt_oss_proxy.apis import chat_completions
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
 from gpt_oss_proxy.errors import (
     GatewayError,
@@ -621,6 +622,21 @@ def test_every_place_is_given_back(script: list[Step], fields: dict[str, Any]) -
     app = gateway(Scripted(*script), retries=0)
     pieces(ask(app.test_client(), **fields))
     assert app.dispatcher.places.taken == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_bug_behind_the_first_events_leaves_no_call_behind(monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise LookupError("a bug")
+
+    for name in ("stream", "render"):
+        monkeypatch.setattr(chat_completions, name, fail)
+    upstream = Scripted(HI, *([LONG] if stream else [END]))
+    app = gateway(upstream)
+    response = ask(app.test_client(), stream=stream)
+    assert (response.status_code, code(response)) == (500, "internal_error")
+    settle()
+    assert (upstream.ended, app.dispatcher.places.taken, app.dispatcher._running) == (1, 0, {})
 
 
 @pytest.mark.parametrize("name", ["x-stainless-read-timeout", "X-Stainless-Timeout"])

@@ -151,3 +151,38 @@ def test_closing_a_chat_closes_its_body_and_then_all_else_in_order(read: int) ->
     assert [next(reader) for _ in range(read)] == [b"a", b"b"][:read]
     body.close()
     assert told == [*(["body"] if read else []), "first", "second"]
+
+
+def test_all_is_closed_whatever_one_of_them_raises_and_the_first_error_is_not_lost() -> None:
+    told: list[str] = []
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            told.append("body")
+            raise LookupError("body")
+
+    def fail() -> None:
+        told.append("first")
+        raise OSError("first")
+
+    chat = Chat(Body(), "text/plain")
+    chat.call_on_close(fail)
+    chat.call_on_close(lambda: told.append("second"))
+    body: Any = chat({}, lambda *_: None)
+    with pytest.raises(OSError, match="first") as raised:
+        body.close()
+    assert told == ["body", "first", "second"]
+    assert repr(raised.value.__context__) == "LookupError('body')"
+
+
+def test_an_answer_that_cannot_begin_is_closed() -> None:
+    told: list[str] = []
+
+    def refuse(*_arguments: Any) -> None:
+        raise ValueError("a line end in a header")
+
+    chat = Chat([b"a"], "text/plain")
+    chat.call_on_close(lambda: told.append("closed"))
+    with pytest.raises(ValueError, match="a line end"):
+        chat({}, refuse)
+    assert told == ["closed"]

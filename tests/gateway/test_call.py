@@ -29,7 +29,7 @@ from gpt_oss_proxy.errors import (
 )
 from gpt_oss_proxy.gateway import call as module
 from gpt_oss_proxy.gateway.call import Call, Task
-from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.guard import Guard, Visit
 from tests.doubles import Characters, Scripted, Step, guard, record
 
 A: list[Event] = [TextDelta("a")]
@@ -233,3 +233,16 @@ def test_a_call_that_is_closed_closes_its_upstream() -> None:
     assert next(lists) == A
     lists.close()
     assert upstream.ended == 1
+
+
+def test_a_call_lets_its_upstream_go_whatever_the_closing_of_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = call_of(Scripted(A, END))
+    assert next(call) == A
+
+    def fail(_visit: Visit) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(Visit, "end", fail)
+    with pytest.raises(LookupError):
+        call.close()
+    assert call._asking is None

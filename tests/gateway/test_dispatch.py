@@ -540,3 +540,22 @@ def test_a_long_text_is_counted_in_pieces_between_which_others_run() -> None:
         *_, last = dispatch(dispatcher(Scripted(A, END)), long, None)
     assert last[0] == Usage(1_000_000 + 4 + 3, 1)
     assert other.turns >= 7
+
+
+def test_a_call_ends_whatever_the_end_of_its_watch_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = ClientWatch.close
+
+    def fail(watch: ClientWatch) -> None:
+        close(watch)
+        raise LookupError("a bug")
+
+    upstream = Scripted(A, LONG)
+    ours, clients = socket.socketpair()
+    with ours, clients:
+        found = dispatch(dispatcher(upstream), asking(stream=True), ours)
+        with monkeypatch.context() as patch:
+            patch.setattr(ClientWatch, "close", fail)
+            with pytest.raises(LookupError):
+                found.close()
+    settle()
+    assert upstream.ended == 1

@@ -1,11 +1,13 @@
 """An upstream's door: what the breaker is told, and that places come back."""
 
 import contextlib
+from typing import Any
 
 import gevent
 import pytest
 
 from gpt_oss_proxy.chat.events import Event, Finish, TextDelta
+from gpt_oss_proxy.chat.lists import Shortcut
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import (
     CircuitOpen,
@@ -88,3 +90,18 @@ def test_a_full_house_asks_nobody_and_an_open_circuit_takes_no_place() -> None:
     with pytest.raises(CircuitOpen):
         next(door.stream(REQUEST))
     assert (len(upstream.asked), upstream.ended, door.places.taken) == (1, 1, 0)
+
+
+def test_a_place_comes_back_whatever_the_closing_of_the_answer_raises() -> None:
+    class Failing(Scripted):
+        def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> Any:
+            with contextlib.suppress(GeneratorExit):
+                yield A
+            raise LookupError("a bug")
+
+    door = guard(Failing())
+    lists = door.stream(REQUEST)
+    assert (next(lists), door.places.taken) == (A, 1)
+    with pytest.raises(LookupError):
+        lists.close()
+    assert door.places.taken == 0

@@ -3,7 +3,7 @@
 import gc
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import gevent
@@ -568,3 +568,18 @@ def test_a_call_that_is_resumed_may_be_left_once_more_and_ends_then() -> None:
     assert heard(relay) == ["ClientGone"]
     settle()
     assert upstream.ended == 1
+
+
+def test_whoever_waits_is_woken_whatever_the_closing_of_the_call_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    class Failing:
+        def __iter__(self) -> Iterator[list[Event]]:
+            yield A
+            raise RateLimited
+
+        def close(self) -> None:
+            raise LookupError("a bug")
+
+    relay = Relay(Failing(), TimeLimits(LONG, LONG, LONG))  # type: ignore[arg-type]
+    with gevent.Timeout(5):
+        assert heard(relay) == [A, "RateLimited"]
+    assert "LookupError: a bug" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import gevent.socket
 import pytest
 
 from gpt_oss_proxy.server.client_socket import ClientSocket
+from gpt_oss_proxy.turn import Reader
 from tests.doubles import Other
 
 Pair = tuple[ClientSocket, gevent.socket.socket]
@@ -292,3 +293,20 @@ def test_behind_a_write_that_failed_in_its_middle_nothing_is_sent(pair: Pair) ->
         with pytest.raises(BrokenPipeError):
             write(b"behind a hole")
     assert received(clients) == b""
+
+
+def test_its_descriptor_is_closed_whatever_the_end_of_its_reader_raises(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Reader.close
+
+    def fail(reader: Reader) -> None:
+        close(reader)
+        raise LookupError("a bug")
+
+    ours, clients = pair
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "close", fail)
+        with pytest.raises(LookupError):
+            ours.close()
+    assert (ours.fileno(), clients.recv(9)) == (-1, b"")

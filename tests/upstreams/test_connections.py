@@ -4,6 +4,7 @@ import ssl
 import subprocess
 from pathlib import Path
 
+import gevent.socket
 import pytest
 import requests
 
@@ -119,3 +120,18 @@ def test_there_is_a_most_of_idle_connections(monkeypatch):
     pool.close()
     assert pool.idle == []
     server.stop()
+
+
+def test_a_socket_is_closed_whatever_the_end_of_its_reader_raises(monkeypatch):
+    close_reader = connections.Reader.close
+
+    def fail(reader):
+        close_reader(reader)
+        raise LookupError("a bug")
+
+    ours, servers = gevent.socket.socketpair()
+    with ours, servers:
+        monkeypatch.setattr(connections.Reader, "close", fail)
+        with pytest.raises(LookupError):
+            Connection(ours).close()
+        assert (ours.fileno(), servers.recv(9)) == (-1, b"")
