@@ -9,8 +9,9 @@ import socket
 import time
 from typing import Any
 
-import gevent
 from gevent import monkey
+
+from gpt_oss_proxy.upstreams.single_flight import SingleFlight
 
 _BELIEVED_SECONDS = 5.0
 
@@ -29,15 +30,13 @@ class Addresses:
         self._port = port
         self._found = _read_digits(host, port)
         self._until = math.inf if self._found else 0.0
-        self._looking: gevent.Greenlet[..., list[Address] | Exception] | None = None
+        self._look_up = SingleFlight(self._look_up_now)
 
     def find(self) -> list[Address]:
         """Return them, the best first. Raises OSError for an unknown name, ValueError for what is no name."""
         if time.monotonic() < self._until:
             return self._found
-        # A greenlet of its own: whoever asked first may leave, and the others still wait.
-        looking = self._looking = self._looking or gevent.spawn(self._look_up)
-        found = looking.get()
+        found = self._look_up.join()
         if isinstance(found, Exception):
             raise found.with_traceback(None)  # it is raised to many, and each would add to it
         return found
@@ -47,16 +46,13 @@ class Addresses:
         if self._until < math.inf:
             self._until = 0.0
 
-    def _look_up(self) -> list[Address] | Exception:
+    def _look_up_now(self) -> list[Address] | Exception:
         try:
             self._found = list(socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
             self._until = time.monotonic() + _BELIEVED_SECONDS
         except (OSError, ValueError) as error:
             return error
-        else:
-            return self._found
-        finally:
-            self._looking = None
+        return self._found
 
 
 def _read_digits(host: str, port: int) -> list[Address]:

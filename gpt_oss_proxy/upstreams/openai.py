@@ -4,7 +4,7 @@ Source: OpenAI's API reference, chat completions (create, streaming). A request 
 answer is always asked for as a stream, and read into the same neutral events as any other.
 """
 
-import time
+import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamIncomplet
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.effort import KnownEfforts
+from gpt_oss_proxy.upstreams.model_list import ModelList
 from gpt_oss_proxy.upstreams.transport import (
     HTTPStatusError,
     Transport,
@@ -27,8 +28,7 @@ from gpt_oss_proxy.upstreams.values import count, field, json_object, read_lines
 
 Wire = dict[str, Any]
 
-_MODELS_KEPT_SECONDS = 60.0
-_MODELS_FAILURE_KEPT_SECONDS = 5.0  # a dead server must not slow down every list of models
+_log = logging.getLogger(__name__)
 _MODELS_TIMEOUT_SECONDS = 5.0
 _MODELS_BYTES = 4 * 1024 * 1024
 _REASONS: dict[str, FinishReason] = {
@@ -102,19 +102,11 @@ class OpenAI(Upstream):
         self._fixed = tuple(Model(model_id, "openai", 0) for model_id in model_ids)
         self._max_event_bytes = max_event_bytes
         self._efforts = KnownEfforts()
-        self._asked: tuple[Model, ...] = ()
-        self._asked_until = 0.0
-        self._failure: GatewayError | None = None
+        self._listed = ModelList(self._ask_models)
 
     def models(self) -> tuple[Model, ...]:
-        """Return the configured models, or those that the server lists, asked again after a minute."""
-        if self._fixed:
-            return self._fixed
-        if time.monotonic() >= self._asked_until:
-            self._ask_again()
-        if self._failure:
-            raise self._failure
-        return self._asked
+        """Return the configured models, or those that the server lists (see ModelList)."""
+        return self._fixed or self._listed.get()
 
     def build(self, request: ChatRequest) -> tuple[str, Mapping[str, str], bytes]:
         """Return the POST that asks for a streamed answer."""
@@ -137,27 +129,27 @@ class OpenAI(Upstream):
             return model_not_found(request.model)
         return super().status_error(error, request)
 
-    def _ask_again(self) -> None:
-        try:
-            self._asked, self._failure = self._ask_models(), None
-            self._asked_until = time.monotonic() + _MODELS_KEPT_SECONDS
-        except GatewayError as error:
-            self._failure = error
-            self._asked_until = time.monotonic() + _MODELS_FAILURE_KEPT_SECONDS
-
     def _ask_models(self) -> tuple[Model, ...]:
-        body = self._transport.fetch(
-            f"{self._base_url}/models",
-            headers=self._headers,
-            max_bytes=_MODELS_BYTES,
-            timeout_seconds=_MODELS_TIMEOUT_SECONDS,
-        )
-        items = field(json_object(body), list, "data") or []
-        return tuple(
-            Model(whole(item["id"]), whole(field(item, str, "owned_by") or "openai"), count(item, "created") or 0)
-            for item in items
-            if isinstance(item, dict) and isinstance(item.get("id"), str)
-        )
+        try:
+            body = self._transport.fetch(
+                f"{self._base_url}/models",
+                headers=self._headers,
+                max_bytes=_MODELS_BYTES,
+                timeout_seconds=_MODELS_TIMEOUT_SECONDS,
+            )
+            return _read_models(body)
+        except GatewayError as error:
+            _log.warning("%s: its models cannot be listed: %s", self.name, error.code)
+            raise
+
+
+def _read_models(body: bytes) -> tuple[Model, ...]:
+    items = field(json_object(body), list, "data") or []
+    return tuple(
+        Model(whole(item["id"]), whole(field(item, str, "owned_by") or "openai"), count(item, "created") or 0)
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("id"), str)
+    )
 
 
 class _Delta(msgspec.Struct):

@@ -25,7 +25,7 @@ from gpt_oss_proxy.errors import (
     UpstreamUnreachable,
 )
 from gpt_oss_proxy.gateway.guard import Guard
-from gpt_oss_proxy.upstreams import connections, openai
+from gpt_oss_proxy.upstreams import connections
 from gpt_oss_proxy.upstreams.base import Model
 from gpt_oss_proxy.upstreams.openai import OpenAI, OpenAIDecoder, build_body
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport
@@ -384,45 +384,22 @@ def test_configured_models_are_not_asked_for():
 MODELS = "http://llm.example/v1/models"
 
 
-class Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(openai, "time", clock)
-    return clock
-
-
-def test_models_are_asked_for_and_kept_for_a_minute(clock):
-    asker = upstream(key="sk-1")
+def test_models_are_asked_for_with_the_key():
     with responses.RequestsMock() as server:
         server.get(MODELS, json={"data": [{"id": "a", "owned_by": "me", "created": 7}, {"id": "b"}]})
-        server.get(MODELS, json={"data": []})
-        listed = (Model("a", "me", 7), Model("b", "openai", 0))
-        assert asker.models() == asker.models() == listed
+        asker = upstream(key="sk-1")
+        assert asker.models() == asker.models() == (Model("a", "me", 7), Model("b", "openai", 0))
         assert [call.request.headers["Authorization"] for call in server.calls] == ["Bearer sk-1"]
-        clock.now += 59
-        assert asker.models() == listed
-        clock.now += 2
-        assert asker.models() == ()
 
 
-def test_a_failure_to_list_is_kept_for_a_few_seconds(clock):
-    asker = upstream()
+def test_that_they_cannot_be_listed_is_told_to_the_operator(caplog):
     with responses.RequestsMock() as server:
         server.get(MODELS, status=503)
-        server.get(MODELS, json={"data": [{"id": "a"}]})
-        for _ in range(2):
-            with pytest.raises(UpstreamUnavailable):
-                asker.models()
-        assert len(server.calls) == 1
-        clock.now += 6
-        assert asker.models() == (Model("a", "openai", 0),)
+        with pytest.raises(UpstreamUnavailable):
+            upstream().models()
+    assert [record.getMessage() for record in caplog.records] == [
+        "openai: its models cannot be listed: upstream_unavailable"
+    ]
 
 
 def test_a_server_that_is_down_has_no_models():
