@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LIVE := tests/live/servers
+BENCH := bench/build/upstream bench/build/load bench/build/upstream.pem nginx
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test unit coverage live mutants bench bench-quick check lint fix types floors docs lock audit clean
@@ -31,10 +32,10 @@ mutants: .venv/dev .venv/mutants/.installed ## change one FILE in many small way
 live: .venv/dev $(LIVE)/node_modules/.installed nginx ## real gunicorn, upstreams, clients and nginx on loopback
 	$(BIN)/python -m pytest tests/live
 
-bench: .venv/run bench/build/upstream bench/build/load bench/.litellm/.installed bench/node_modules/.installed bench/.python/.installed nginx ## the gateway beside others, in half an hour; writes bench/RESULTS.md
+bench: .venv/run $(BENCH) bench/.litellm/.installed bench/node_modules/.installed bench/.python/.installed ## the gateway beside others, in half an hour; writes bench/RESULTS.md
 	$(BIN)/python -m bench
 
-bench-quick: .venv/run bench/build/upstream bench/build/load nginx ## the gateway beside nginx and its naive form, in a minute
+bench-quick: .venv/run $(BENCH) ## the gateway beside nginx and its naive form, in a minute
 	$(BIN)/python -m bench --quick
 
 check: lint types floors ## lint, types and floors
@@ -116,6 +117,12 @@ bench/.python/.installed: requirements.txt
 bench/build/%: bench/%.c
 	@mkdir -p bench/build
 	$(CC) -O2 -Wall -Wextra -Wno-sign-compare -o $@ $<
+
+# What the upstream's TLS is spoken with, and what the measured workers trust.
+bench/build/upstream.pem:
+	@mkdir -p bench/build
+	@openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=127.0.0.1 \
+	  -addext subjectAltName=IP:127.0.0.1 -keyout $@ -out $@ 2>/dev/null
 
 # Likewise for nginx, which only root can install.
 .PHONY: nginx

@@ -26,6 +26,7 @@ from bench.systems import (
     PEERS,
     PORTKEY,
     PRODUCT,
+    TOOLS_AND_STOP,
     System,
     running,
     running_upstream,
@@ -35,18 +36,22 @@ _WARM = Scenario("warm", 32, 32, 1.0)
 _FULL = (
     Scenario("json", 32, 32, 5.0, stream=False),
     Scenario("streams", 32, 32, 5.0),
+    Scenario("tools", 32, 32, 5.0, fields=TOOLS_AND_STOP),
     Scenario("bulk", 4, 4_000, 5.0),
     Scenario("first", 1, 32, 3.0),
     Scenario("paced256", 256, 300, 10.0, rate=30),
+    Scenario("tools256", 256, 300, 10.0, rate=30, fields=TOOLS_AND_STOP),
     Scenario("paced1000", 1000, 240, 8.0, rate=30),
 )
 _QUICK = (
     Scenario("json", 32, 32, 1.5, stream=False),
     Scenario("streams", 32, 32, 1.5),
+    Scenario("tools", 32, 32, 1.5, fields=TOOLS_AND_STOP),
     Scenario("bulk", 4, 4_000, 1.5),
     Scenario("first", 1, 32, 1.0),
     Scenario("paced256", 256, 60, 2.0, rate=30),
 )
+_BY_HAND = "## Side by side"  # of RESULTS.md: what follows is what bench.compare has printed
 _FIRST_CORE, _LAST_CORE = {min(os.sched_getaffinity(0))}, {max(os.sched_getaffinity(0))}
 
 
@@ -79,7 +84,10 @@ def _measure_all(
     for number in range(rounds):
         for system in systems:
             begun = time.monotonic()
-            with running_upstream(_FIRST_CORE) as upstream, running(system, upstream, _LAST_CORE) as target:
+            with (
+                running_upstream(_FIRST_CORE, tls=system.tls) as upstream,
+                running(system, upstream, _LAST_CORE) as target,
+            ):
                 measure(target, _WARM, _FIRST_CORE)
                 for scenario in scenarios:
                     sample = measure(target, scenario, _FIRST_CORE)
@@ -90,14 +98,17 @@ def _measure_all(
 
 def _write(results: report.Results, wrong: Sequence[str]) -> None:
     others = [system.name for system in (NGINX, LITELLM, PORTKEY, NAIVE)]
-    (HERE / "RESULTS.md").write_text(
+    page = HERE / "RESULTS.md"
+    by_hand = "".join(page.read_text().partition(_BY_HAND)[1:])
+    page.write_text(
         f"""# What `make bench` measured
 
 {datetime.now(UTC):%Y-%m-%d}. Medians of several rounds, systems in turn; in brackets the lowest and the highest round.
 The system under test has one core, the mock upstream and the clients have another one. *direct* is the ceiling of
 these two. *nginx raw*, *LiteLLM* and *Portkey* pass OpenAI on as OpenAI; *naive* and the product's *ChatKit* and
-*AI SDK* columns translate. The last column is the product on the system's own Python,
-where that is another one: distributions build theirs with optimisations that pyenv, for one, leaves out.
+*AI SDK* columns translate. *SDK headers* are those that openai-python sends; with *API keys* clients need one; with
+*TLS* the upstream stands behind an nginx that speaks TLS 1.3. The last column is the product on the system's own
+Python, where that is another one: distributions build theirs with optimisations that pyenv, for one, leaves out.
 
 {report.machine(_versions())}
 
@@ -116,7 +127,8 @@ Two workers share their two cores with the upstream and the clients. {scaling.st
 ## Answers that were not what the upstream had said
 
 {chr(10).join(f"- {line}" for line in wrong) or "None."}
-"""
+
+{by_hand}"""
     )
 
 

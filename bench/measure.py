@@ -4,19 +4,23 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.systems import BUILT, Running
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _GRACE_SECONDS = 8.0  # for paced streams that come late; what is open then counts as unfinished
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Chats of so many tokens at so many a second (0 = full speed), `at_once` of them for `seconds`; or each once."""
+    """Chats of so many tokens at so many a second (0 = full speed), `at_once` of them for `seconds`; or each once.
+
+    `fields` are further ones of the request.
+    """
 
     name: str
     at_once: int
@@ -24,6 +28,7 @@ class Scenario:
     seconds: float
     stream: bool = True
     rate: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def once(self) -> bool:
@@ -52,22 +57,37 @@ class Sample:
 
 def measure(running: Running, scenario: Scenario, cores: set[int]) -> Sample:
     """Run a scenario once, its clients on these cores. Raises RuntimeError if the load client fails."""
-    idle, begun = memory_of(running.group), cpu_of(running.group)
-    load = subprocess.Popen(
-        _command(running, scenario),
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )
+    return measure_together([running], scenario, cores)[0]
+
+
+def measure_together(targets: Sequence[Running], scenario: Scenario, cores: set[int]) -> list[Sample]:
+    """Run a scenario once against several systems at the same time, and return their samples in the same order."""
+    idle = [memory_of(target.group) for target in targets]
+    begun = [cpu_of(target.group) for target in targets]
+    loads = [
+        subprocess.Popen(
+            _command(target, scenario),
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        for target in targets
+    ]
     time.sleep(scenario.seconds * 0.6)
-    memory = memory_of(running.group)
-    output, _ = load.communicate()
-    if load.returncode:
-        raise RuntimeError(f"the load client failed against {running.system.name}")
+    memory = [memory_of(target.group) for target in targets]
+    outputs = [load.communicate()[0] for load in loads]
+    used = [cpu_of(target.group) - before for target, before in zip(targets, begun, strict=True)]
+    for load, target in zip(loads, targets, strict=True):
+        if load.returncode:
+            raise RuntimeError(f"the load client failed against {target.system.name}")
+    return [_sample(*each) for each in zip(outputs, used, memory, idle, strict=True)]
+
+
+def _sample(output: str, cpu: float, memory: int, idle: int) -> Sample:
     told = json.loads(output)
     return Sample(
         **{name: told[name] for name in Sample.__dataclass_fields__ if name in told},
-        cpu=cpu_of(running.group) - begun,
+        cpu=cpu,
         memory=memory,
         idle_memory=idle,
     )
@@ -76,9 +96,9 @@ def measure(running: Running, scenario: Scenario, cores: set[int]) -> Sample:
 def _command(running: Running, scenario: Scenario) -> list[str]:
     system = running.system
     said = f"Count, please: tokens={scenario.tokens} rate={scenario.rate}"
-    body = json.dumps(
-        {"model": system.model, "stream": scenario.stream, "messages": [{"role": "user", "content": said}]}
-    )
+    fields = {**system.fields, **scenario.fields}
+    messages = [{"role": "user", "content": said}]
+    body = json.dumps({"model": system.model, "stream": scenario.stream, "messages": messages, **fields})
     headers = "".join(f"{name}: {value}\r\n" for name, value in system.headers(running.upstream).items())
     command = [str(BUILT / "load"), str(running.port), system.path, headers, body, str(scenario.at_once)]
     command.append(str(scenario.tokens))
@@ -88,11 +108,12 @@ def _command(running: Running, scenario: Scenario) -> list[str]:
 
 
 def cpu_of(group: int) -> float:
-    """Return the CPU seconds of a process group, those of its ended children included."""
-    total = 0
+    """Return the CPU seconds of the processes of a group, exactly: /proc/…/stat counts in hundredths."""
+    total = 0.0
     for fields in _processes(group):
-        total += sum(map(int, fields[11:13]))
-    return total / _TICKS
+        with suppress(OSError):  # it has just ended
+            total += time.clock_gettime(~int(fields[-1]) << 3 | 2)  # as clock_getcpuclockid(3) makes it
+    return total
 
 
 def memory_of(group: int) -> int:

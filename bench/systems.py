@@ -11,11 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 BUILT = HERE / "build"
+CERTIFICATE = BUILT / "upstream.pem"  # with its key; of 127.0.0.1, signed by itself
+_INSIDE = HERE / "inside"  # in a measured worker's PYTHONPATH
 _START_SECONDS = 120
 _END_SECONDS = 15
 
@@ -32,13 +36,18 @@ class Start:
 
 @dataclass(frozen=True)
 class System:
-    """`start` takes (port, the upstream's port, folder, workers); None = the upstream itself is asked."""
+    """`start` takes (port, the upstream's port, folder, workers); None = the upstream itself is asked.
+
+    `fields` are further ones of each request; `tls` says that the upstream's port must speak TLS.
+    """
 
     name: str
     start: Callable[[int, int, Path, int], Start] | None
     path: str = "/v1/chat/completions"
     model: str = "m"
     headers: Callable[[int], Mapping[str, str]] = lambda _upstream: {}
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Running:
     group: int
 
 
-def _nginx(port: int, upstream: int, folder: Path, workers: int) -> Start:
+def _nginx(port: int, upstream: int, folder: Path, workers: int, tls: str = "") -> Start:
     configuration = f"""daemon off; worker_processes {workers}; pid {folder}/pid; error_log stderr error;
 events {{ worker_connections 8192; }}
 http {{
@@ -61,7 +70,7 @@ http {{
     keepalive_requests 10000000;
     upstream model {{ server 127.0.0.1:{upstream}; keepalive 1024; keepalive_requests 10000000; }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port} {tls};
         location / {{
             proxy_pass http://model; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
         }}
@@ -102,15 +111,80 @@ def _naive(port: int, upstream: int, folder: Path, workers: int) -> Start:
     return Start([*command, "bench.naive:app"], folder, environment)
 
 
-def _product(python: str = sys.executable, **environment: str) -> Callable[[int, int, Path, int], Start]:
+def _product(
+    python: str = sys.executable, tree: Path = ROOT, **environment: str
+) -> Callable[[int, int, Path, int], Start]:
     def start(port: int, upstream: int, _folder: Path, workers: int) -> Start:
         command = [python, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
         own = {"HOST": "127.0.0.1", "PORT": str(port), "WEB_CONCURRENCY": str(workers)}
         return Start(
-            command, ROOT, own | {name: value.format(upstream=upstream) for name, value in environment.items()}
+            command, tree, own | {name: value.format(upstream=upstream) for name, value in environment.items()}
         )
 
     return start
+
+
+# What openai-python 3.54 says of itself with each request.
+_SDK_HEADERS = {
+    "x-stainless-lang": "python",
+    "x-stainless-package-version": "3.54.0",
+    "x-stainless-os": "Linux",
+    "x-stainless-arch": "x64",
+    "x-stainless-runtime": "CPython",
+    "x-stainless-runtime-version": "3.11.7",
+    "x-stainless-async": "false",
+    "x-stainless-retry-count": "0",
+    "x-stainless-read-timeout": "600",
+}
+# A tool is offered and a stop word is set, and the answer is plain text all the same: what most turns of an agent cost.
+TOOLS_AND_STOP: Mapping[str, Any] = {
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "get_weather",
+                "description": "Return the weather of a city.",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+                    "required": ["city"],
+                },
+            },
+        }
+    ],
+    "stop": ["\nUser:"],
+}
+_KEY = "a-key-of-the-benchmark"
+# What the product is run with, beside nothing at all.
+CONFIGURATIONS: Mapping[str, frozenset[str]] = {
+    "plain": frozenset(),
+    "sdk": frozenset({"sdk"}),
+    "keys": frozenset({"keys"}),
+    "tls": frozenset({"tls"}),
+    "all": frozenset({"sdk", "keys", "tls"}),
+    "tools": frozenset({"tools"}),
+}
+
+
+def chatkit(name: str, configuration: str = "plain", tree: Path = ROOT, **environment: str) -> System:
+    """Return the product over ChatKit in a configuration. `environment` is added to its own; see `Start`."""
+    having = CONFIGURATIONS[configuration]
+    headers = dict(_SDK_HEADERS) if "sdk" in having else {}
+    environment = {"BASE_URL": "http://127.0.0.1:{upstream}", "PYTHONPATH": str(_INSIDE), **environment}
+    if "keys" in having:
+        environment["API_KEYS"] = _KEY
+        headers["Authorization"] = f"Bearer {_KEY}"
+    if "tls" in having:
+        environment["BASE_URL"] = "https://127.0.0.1:{upstream}"
+        environment["BENCH_TRUSTS"] = str(CERTIFICATE)
+    return System(
+        name,
+        _product(tree=tree, **environment),
+        model="gpt-oss-20b",
+        headers=lambda _: headers,
+        fields=TOOLS_AND_STOP if "tools" in having else {},
+        tls="tls" in having,
+    )
 
 
 DIRECT = System("direct", None)
@@ -118,9 +192,13 @@ NGINX = System("nginx raw", _nginx)
 LITELLM = System("LiteLLM", _litellm)
 PORTKEY = System("Portkey", _portkey, headers=_portkey_headers)
 NAIVE = System("naive", _naive)
-CHATKIT = System("ChatKit", _product(BASE_URL="http://127.0.0.1:{upstream}"), model="gpt-oss-20b")
+CHATKIT = chatkit("ChatKit")
 PRODUCT: tuple[System, ...] = (
     CHATKIT,
+    chatkit("ChatKit, SDK headers", "sdk"),
+    chatkit("ChatKit, API keys", "keys"),
+    chatkit("ChatKit, TLS", "tls"),
+    chatkit("ChatKit, all three", "all"),
     System(
         "AI SDK 4",
         _product(VERCEL_MINIMAL_API_URL="http://127.0.0.1:{upstream}/data-stream"),
@@ -144,15 +222,21 @@ if _SYSTEM_PYTHON.exists():
         ),
     )
 PEERS = (NGINX, LITELLM, PORTKEY, NAIVE)
+_TLS = f"ssl; ssl_protocols TLSv1.3; ssl_certificate {CERTIFICATE}; ssl_certificate_key {CERTIFICATE}"
+_TLS_FRONT = System("nginx with TLS", partial(_nginx, tls=_TLS))
 
 
 @contextmanager
-def running_upstream(cores: set[int]) -> Iterator[int]:
-    """Run the mock upstream, and give its port."""
+def running_upstream(cores: set[int], *, tls: bool = False) -> Iterator[int]:
+    """Run the mock upstream, if asked for behind an nginx that speaks TLS, and give its port."""
     port = _free_port()
     with _process(Start([str(BUILT / "upstream"), str(port)], ROOT), cores) as upstream:
         _wait_for(port, upstream)
-        yield port
+        if tls:
+            with running(_TLS_FRONT, port, cores) as front:
+                yield front.port
+        else:
+            yield port
 
 
 @contextmanager
