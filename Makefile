@@ -6,7 +6,7 @@ LIVE := tests/live/servers
 BENCH := bench/build/upstream bench/build/load bench/build/upstream.pem nginx
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test unit coverage live mutants bench bench-quick check lint fix types floors docs lock audit clean
+.PHONY: help demo run test unit coverage live mutants bench bench-quick bench-compare check lint fix types floors docs lock audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
@@ -37,6 +37,9 @@ bench: .venv/run $(BENCH) bench/.litellm/.installed bench/node_modules/.installe
 
 bench-quick: .venv/run $(BENCH) ## the gateway beside nginx and its naive form, in a minute
 	$(BIN)/python -m bench --quick
+
+bench-compare: .venv/run $(BENCH) ## two trees or configurations side by side: A=HEAD B=.:all LIMIT=1.05 (bench/PROFILE.md)
+	$(BIN)/python -m bench.compare --a $(or $(A),HEAD) --b $(or $(B),.) $(addprefix --limit ,$(LIMIT))
 
 check: lint types floors ## lint, types and floors
 
