@@ -1,14 +1,27 @@
-"""Flask without what nobody here uses: signals, sessions, hosts, and looking for hooks where there are none.
+"""Flask without what nobody here uses: sessions, hosts, and looking for hooks and signals where there are none.
 
-Flask stays what it is for whoever writes a view: routes, contexts, error handlers and hooks work as its documentation
-has it. Only what it does for each request in case somebody might want it is left out. A view that wants
-nothing of Flask but its request may be called without a context, too: see `without_context`.
+Flask stays what it is for whoever writes a view: routes, contexts, error handlers, hooks and signals work as its
+documentation has it. Only what it does for each request in case somebody might want it is left out: sessions are not
+opened or saved, and a request's host and subdomain choose no route. A view that wants nothing of Flask but its request
+may be called without a context, too: see `without_context`.
 """
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask, Request, Response, request
+from flask import (
+    Flask,
+    Request,
+    Response,
+    appcontext_popped,
+    appcontext_pushed,
+    appcontext_tearing_down,
+    request,
+    request_finished,
+    request_started,
+    request_tearing_down,
+)
+from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from flask.typing import ResponseReturnValue
 from werkzeug.routing import Map, MapAdapter
@@ -19,17 +32,23 @@ if TYPE_CHECKING:
 BareView = Callable[["WSGIEnvironment"], "WSGIApplication"]
 
 
+class _WithoutContext:
+    """A view that LeanFlask knows by its class: an attribute would be copied to what is wrapped around it."""
+
+    def __init__(self, bare: BareView) -> None:
+        self.bare = bare
+
+    def __call__(self) -> "WSGIApplication":
+        return self.bare(request.environ)
+
+
 def without_context(bare: BareView) -> Callable[[], "WSGIApplication"]:
     """Return a view for Flask that hands the request's WSGI environment to `bare`, which needs nothing else of Flask.
 
-    Where no hook is registered it is called directly, once its path is known. Error handlers have a context either way.
+    Where no hook or signal wants to know of each request, `bare` is called directly, once its path is known. Error
+    handlers have a context either way.
     """
-
-    def view() -> "WSGIApplication":
-        return bare(request.environ)
-
-    view.bare = bare  # type: ignore[attr-defined] # read by LeanFlask alone
-    return view
+    return _WithoutContext(bare)
 
 
 class _NoSessions(SessionInterface):
@@ -74,15 +93,34 @@ class LeanFlask(Flask):
     def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer a request, as WSGI has it."""
         known = self._known_routes.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
-        bare: BareView | None = getattr(self.view_functions[known[0].endpoint], "bare", None) if known else None
-        if bare is None or self.before_request_funcs or self.after_request_funcs or self.teardown_request_funcs:
+        view = self.view_functions[known[0].endpoint] if known else None
+        if not isinstance(view, _WithoutContext) or self._is_watched():
             return super().wsgi_app(environ, start_response)
         try:
-            response: WSGIApplication = bare(environ)
+            response = view.bare(environ)
         except Exception as error:  # noqa: BLE001 - the error handlers have one for each
             with self.request_context(environ):
-                response = self.make_response(self.handle_user_exception(error))
+                try:
+                    response = self._finished(self.handle_user_exception(error))
+                except Exception as unhandled:  # noqa: BLE001 - there was none for it
+                    response = self.handle_exception(unhandled)
         return response(environ, start_response)
+
+    def _is_watched(self) -> bool:
+        """Return whether anything of Flask's is to be called for each request."""
+        return bool(
+            self.url_value_preprocessors
+            or self.before_request_funcs
+            or self.after_request_funcs
+            or self.teardown_request_funcs
+            or self.teardown_appcontext_funcs
+            or appcontext_pushed.receivers
+            or request_started.receivers
+            or request_finished.receivers
+            or request_tearing_down.receivers
+            or appcontext_tearing_down.receivers
+            or appcontext_popped.receivers
+        )
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Take every function for what it is: nothing here is async, and Flask would look at each request."""
@@ -93,31 +131,32 @@ class LeanFlask(Flask):
         return _Routes(self.url_map, request, self._known_routes) if request else super().create_url_adapter(None)
 
     def full_dispatch_request(self) -> Response:
-        """Answer a request, without a signal at its beginning and end."""
+        """Answer a request, without signals that nobody has connected to."""
+        if request_started.receivers or request_finished.receivers:
+            return super().full_dispatch_request()
         try:
             returned = self.preprocess_request()
             if returned is None:
                 returned = self.dispatch_request()
         except Exception as error:  # noqa: BLE001 - the error handlers have one for each
             returned = self.handle_user_exception(error)
-        if callable(returned) and not self.after_request_funcs:  # to whoever does not look into it, all WSGI is alike
-            return cast(Response, returned)
+        return self._finished(returned)
+
+    def _finished(self, returned: Any) -> Response:
+        if callable(returned) and not (self.after_request_funcs or request_ctx._after_request_functions):
+            return cast(Response, returned)  # nobody looks into it, and to a server all WSGI is alike
         return self.process_response(self.make_response(returned))
 
     def preprocess_request(self) -> ResponseReturnValue | None:
         """Run what comes before a request."""
         return super().preprocess_request() if self.before_request_funcs or self.url_value_preprocessors else None
 
-    def process_response(self, response: Response) -> Response:
-        """Run what comes after a request."""
-        return super().process_response(response) if self.after_request_funcs else response
-
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """Run what ends a request."""
-        if self.teardown_request_funcs:
+        if self.teardown_request_funcs or request_tearing_down.receivers:
             super().do_teardown_request(exc)
 
     def do_teardown_appcontext(self, exc: BaseException | None = None) -> None:
         """Run what ends a context."""
-        if self.teardown_appcontext_funcs:
+        if self.teardown_appcontext_funcs or appcontext_tearing_down.receivers:
             super().do_teardown_appcontext(exc)
