@@ -99,6 +99,11 @@ def test_every_error_says_what_happened_in_a_sentence(kind: type[GatewayError]) 
     assert re.fullmatch(r"[A-Z].+\.", kind().message)
 
 
+def test_every_error_says_something_of_its_own_unless_it_only_tells_whether_to_ask_again() -> None:
+    assert [kind.__name__ for kind in family(GatewayError) if "message" not in vars(kind)] == ["UpstreamBadGateway"]
+    assert str(InvalidRequest()) == InvalidRequest.message
+
+
 def test_limits_always_tell_when_to_come_back() -> None:
     limiting = [kind for kind in family(GatewayError) if kind.status in (429, 503)]
     assert {kind.__name__: kind().retry_after for kind in limiting} == {
@@ -108,7 +113,9 @@ def test_limits_always_tell_when_to_come_back() -> None:
         "CircuitOpen": "5",
         "UpstreamUnavailable": "5",
     }
-    assert RateLimited(retry_after="17").retry_after == "17"
+    limited = RateLimited(retry_after="17")
+    assert (limited.retry_after, limited.upstream_retry_after) == ("17", "17")
+    assert RateLimited().upstream_retry_after is None
 
 
 def test_only_what_nobody_but_an_operator_can_mend_or_was_tried_again_forbids_a_retry() -> None:
@@ -172,6 +179,7 @@ def test_foreign_text_is_quoted_without_its_secrets(foreign: str, quoted: str) -
 def test_a_quote_is_short() -> None:
     assert quote("a" * 10**6) == "a" * 200 + "…"
     assert quote("a" * 200) == "a" * 200
+    assert [quote(" " * size + "a b c") for size in (795, 796)] == ["a b c", "a b"]  # so much of it is read
 
 
 @given(st.text(st.sampled_from("a1.:-/_ \n\ud800"), max_size=1000) | st.text())

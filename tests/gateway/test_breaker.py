@@ -44,6 +44,12 @@ def test_it_opens_after_so_many_failures_in_a_row_and_says_for_how_long(clock: C
     assert refusal(breaker) == "3"
 
 
+def test_one_failure_can_be_enough(clock: Clock) -> None:
+    breaker = breaker_of(clock, failures=1)
+    fail(breaker, 1)
+    assert refusal(breaker) == "10"
+
+
 def test_a_success_between_failures_keeps_it_closed(clock: Clock) -> None:
     breaker = breaker_of(clock)
     for _ in range(10):
@@ -96,7 +102,9 @@ def test_a_probe_that_never_tells_is_forgotten(clock: Clock) -> None:
     fail(breaker, 3)
     clock.now += 10
     assert breaker.enter()
-    clock.now += 61
+    clock.now += 59.5
+    assert refusal(breaker) == "1"
+    clock.now += 0.5
     assert breaker.enter()
 
 

@@ -112,6 +112,12 @@ HANG = 20.0
 CUT = urllib3.exceptions.ProtocolError("cut")
 
 
+def test_what_an_upstream_must_define_and_what_holds_unless_it_says_otherwise():
+    """Above all: a POST that may have been accepted is not sent again."""
+    assert Upstream.__abstractmethods__ == {"models", "build", "decoder"}
+    assert (Upstream.honours, Upstream.slips_into_harmony, Upstream.repeatable) == (frozenset(), False, False)
+
+
 def test_a_request_goes_out_as_it_was_built():
     script = Script(Response(b"END\n"))
     list(Scripted(script).stream(ask()))  # type: ignore[arg-type]
@@ -146,6 +152,11 @@ def test_a_failure_comes_after_the_events_before_it():
 @pytest.mark.parametrize("end", [[], [CUT], [ConnectionResetError()]])
 def test_an_end_before_the_terminal_event_is_incomplete(end):
     assert read(Response(b'"a"\n', *end)) == ([[TextDelta("a")]], UpstreamIncomplete)
+
+
+def test_a_body_that_breaks_before_the_terminal_event_fails_as_the_transport_says():
+    broken = urllib3.exceptions.DecodeError("no gzip")
+    assert read(Response(b'"a"\n', broken)) == ([[TextDelta("a")]], UpstreamProtocolError)
 
 
 @pytest.mark.parametrize("end", [[], [CUT], [HANG], [b"half", HANG], [0.001, b'"late', CUT]])
