@@ -10,7 +10,8 @@ GatewayError                       500 server_error
 ├── UpstreamRejected               400 upstream_error           the upstream refused this content
 ├── RateLimited                    429 rate_limit_error
 ├── UpstreamFailed                 502 upstream_error           the upstream is at fault
-│   ├── UpstreamUnreachable                                     refused, name not resolved, TLS
+│   ├── UpstreamUnreachable                                     refused, name not resolved, no way through the proxy
+│   ├── UpstreamTls                                             its certificate or its handshake refused
 │   ├── UpstreamConnectionError                                 broken before an answer began
 │   ├── UpstreamBadGateway                                      its own 502 or 504
 │   ├── UpstreamIncomplete                                      ended before its protocol's terminal event
@@ -75,7 +76,7 @@ class GatewayError(Exception):
 
     `param` is the path of the field at fault, like `messages[0].content`. `retry_after` is the value of a Retry-After
     header (seconds or an HTTP date), `upstream_retry_after` the upstream's own, if it sent one. `should_retry` False
-    tells SDKs that asking again cannot help.
+    tells SDKs that asking again cannot help. `reason` is for the operator's log alone: it may name hosts.
 
     Is it safe to ask again, or elsewhere? Only where `not_taken` is True: nobody works on the request, or (a 502 or 504
     of something in front of the upstream) nobody will answer it.
@@ -99,6 +100,7 @@ class GatewayError(Exception):
         param: str | None = None,
         retry_after: str | None = None,
         should_retry: bool | None = None,
+        reason: str = "",
     ) -> None:
         self.message = message or self.message
         self.code = code or self.code
@@ -106,6 +108,7 @@ class GatewayError(Exception):
         self.upstream_retry_after = retry_after
         self.retry_after = retry_after or self.retry_after
         self.should_retry = self.should_retry if should_retry is None else should_retry
+        self.reason = reason
         super().__init__(self.message)
 
     def body(self) -> dict[str, dict[str, str | None]]:
@@ -193,11 +196,27 @@ class UpstreamFailed(GatewayError):
 
 
 class UpstreamUnreachable(UpstreamFailed):
-    """No connection: refused, name not resolved, TLS."""
+    """No connection: refused, name not resolved, hung up, or refused by the proxy."""
 
     code = "upstream_unreachable"
     not_taken = unhealthy = True
     message = "The model's server cannot be reached. Try again; if it stays so, tell the gateway's operator."
+
+
+class UpstreamTls(UpstreamFailed):
+    """No trust: its certificate was refused, or no TLS agreed upon. `reason` says which check failed.
+
+    Nothing was sent, so another upstream may be asked. The same one is there, and as it is: asking it again is no use,
+    and a circuit, which is for servers that are not there, would only hide what its operator has to mend.
+    """
+
+    code = "upstream_tls"
+    message = (
+        "The gateway does not trust the connection to the model's server: its certificate or TLS handshake failed. "
+        "Tell the gateway's operator: the log names the check, and CA_FILE adds a private authority."
+    )
+    not_taken = True
+    should_retry = False
 
 
 class UpstreamConnectionError(UpstreamFailed):

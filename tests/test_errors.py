@@ -14,6 +14,7 @@ from gpt_oss_proxy.errors import (
     ResponseFormatInvalid,
     ToolCallInvalid,
     UpstreamAuthRequired,
+    UpstreamTls,
     quote,
 )
 
@@ -34,6 +35,7 @@ TABLE = {
     "RateLimited": (429, "rate_limit_error", "upstream_rate_limited"),
     "UpstreamFailed": (502, "upstream_error", "upstream_error"),
     "UpstreamUnreachable": (502, "upstream_error", "upstream_unreachable"),
+    "UpstreamTls": (502, "upstream_error", "upstream_tls"),
     "UpstreamConnectionError": (502, "upstream_error", "upstream_connection_error"),
     "UpstreamBadGateway": (502, "upstream_error", "upstream_error"),
     "UpstreamIncomplete": (502, "upstream_error", "upstream_incomplete"),
@@ -85,6 +87,7 @@ def test_after_which_errors_another_try_cannot_be_a_second_answer() -> None:
     assert names("not_taken") == {
         "RateLimited",
         "UpstreamUnreachable",
+        "UpstreamTls",
         "UpstreamBadGateway",
         "Overloaded",
         "ShuttingDown",
@@ -120,8 +123,15 @@ def test_limits_always_tell_when_to_come_back() -> None:
 
 def test_only_what_nobody_but_an_operator_can_mend_or_was_tried_again_forbids_a_retry() -> None:
     forbidding = [kind for kind in family(GatewayError) if kind().should_retry is False]
-    assert forbidding == [ToolCallInvalid, ResponseFormatInvalid, UpstreamAuthRequired]
+    assert forbidding == [UpstreamTls, ToolCallInvalid, ResponseFormatInvalid, UpstreamAuthRequired]
     assert GatewayError(should_retry=False).should_retry is False
+
+
+def test_a_reason_is_the_operators_and_not_the_clients() -> None:
+    error = UpstreamTls(reason="certificate is not valid for 'db.internal'")
+    assert error.reason == "certificate is not valid for 'db.internal'"
+    assert "internal" not in f"{error} {error.body()}"
+    assert GatewayError().reason == ""
 
 
 def test_the_body_is_openais() -> None:

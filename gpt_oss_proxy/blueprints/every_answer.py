@@ -89,7 +89,7 @@ def _header_value(text: str) -> str:
 
 
 def _error_response(error: GatewayError) -> Response:
-    record_of(request.environ).outcome = error.code
+    record_of(request.environ).failed(error)
     response = Reply(render_error(error), status=error.status, mimetype="application/json")
     if error.retry_after is not None:
         response.headers["retry-after"] = error.retry_after

@@ -174,7 +174,7 @@ class _Stream:
         failure = error if isinstance(error, GatewayError) else InternalError()
         if failure is not error:
             _log.error("request %s: a bug while streaming", self._record.id, exc_info=error)
-        self._record.outcome = failure.code
+        self._record.failed(failure)
         ending = self._fail(failure)
         return ending if self._abort else Last(ending)
 

@@ -5,10 +5,11 @@ import time
 
 import msgspec
 
+from gpt_oss_proxy.errors import GatewayError
 from gpt_oss_proxy.output import STDOUT, Output
 
 _output: Output | None = None
-_LONGEST_REFERENCE = 200  # characters; it is the upstream's to choose
+_LONGEST_TEXT = 200  # characters of what others choose: the upstream's reference, a proxy's words
 
 
 class Record(msgspec.Struct):
@@ -27,6 +28,7 @@ class Record(msgspec.Struct):
     stream: bool = False
     status: int = 0
     outcome: str = "ok"  # or the error's code, or client_gone
+    reason: str = ""  # why an upstream was not reached, even if another one was
     first: float | None = None
     ended: float = 0.0
 
@@ -45,6 +47,15 @@ class Record(msgspec.Struct):
         if self.first is None:
             self.first = time.monotonic()
 
+    def failed(self, error: GatewayError) -> None:
+        """The request has ended with this error."""
+        self.outcome = error.code
+        self.missed(error)
+
+    def missed(self, error: GatewayError) -> None:
+        """An upstream has failed with this error."""
+        self.reason = error.reason or self.reason
+
     def write(self) -> None:
         """Write the line: the request is over."""
         self.ended = time.monotonic()
@@ -57,16 +68,21 @@ class Record(msgspec.Struct):
             "upstream": self.upstream,
             "tries": len(self.asked),
             "adopted": self.adopted,
-            # Half a surrogate, which JavaScript servers do send, is no UTF-8.
-            "reference": self.reference[:_LONGEST_REFERENCE].encode("utf-8", "replace").decode(),
+            "reference": _foreign(self.reference),
             "stream": self.stream,
             "status": self.status,
             "outcome": self.outcome,
+            "reason": _foreign(self.reason),
             "first_seconds": None if first is None else round(first, 3),
             "total_seconds": round(self.total_seconds, 3),
         }
         if _output:  # not through logging: a line for each request would cost it more than all the rest of its end
             _output.write(msgspec.json.encode(line) + b"\n")
+
+
+def _foreign(text: str) -> str:
+    # Half a surrogate, which JavaScript servers do send, is no UTF-8.
+    return text[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 def log_to_stdout() -> None:

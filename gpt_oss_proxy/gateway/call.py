@@ -27,14 +27,15 @@ from gpt_oss_proxy.errors import (
     Overloaded,
     UpstreamConnectionError,
     UpstreamConnectTimeout,
+    UpstreamTls,
 )
 from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.guard import Guard
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 2.0  # an upstream that wants more is not waited for: its Retry-After goes to the client
-# To wait for these is no use: our own refusals, and what has been waited for already.
-_FINAL = (CircuitOpen, Overloaded, UpstreamConnectTimeout)
+# To wait for these is no use: our own refusals, what has been waited for already, and what only an operator can mend.
+_FINAL = (CircuitOpen, Overloaded, UpstreamConnectTimeout, UpstreamTls)
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -118,6 +119,7 @@ class Call(Opened):
                     first = next(lists, [])
                 except GatewayError as error:
                     lists.close()
+                    self._record.missed(error)
                     if error.unhealthy:
                         self._silent.add(task.guard)
                     if not _may_be_repeated(error, task):

@@ -22,6 +22,7 @@ from gpt_oss_proxy.errors import (
     UpstreamConnectTimeout,
     UpstreamIncomplete,
     UpstreamRejected,
+    UpstreamTls,
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
@@ -443,20 +444,24 @@ def test_the_log_knows_the_request_and_not_its_content(log: Log) -> None:
         "stream": True,
         "status": 200,
         "outcome": "ok",
+        "reason": "",
     }
 
 
 @pytest.mark.parametrize(
-    ("script", "status", "outcome"),
+    ("script", "status", "outcome", "reason"),
     [
-        ([RateLimited()], 429, "upstream_rate_limited"),
-        ([HI, UpstreamIncomplete()], 200, "upstream_incomplete"),
-        ([HI, ValueError()], 200, "internal_error"),
+        ([RateLimited()], 429, "upstream_rate_limited", ""),
+        ([UpstreamTls(reason="certificate has expired")], 502, "upstream_tls", "certificate has expired"),
+        ([HI, UpstreamTls(reason="certificate has expired")], 200, "upstream_tls", "certificate has expired"),
+        ([HI, UpstreamIncomplete()], 200, "upstream_incomplete", ""),
+        ([HI, ValueError()], 200, "internal_error", ""),
     ],
 )
-def test_the_log_knows_how_it_ended(log: Log, script: list[Step], status: int, outcome: str) -> None:
-    pieces(ask(client(*script), stream=True))
-    assert [(line["status"], line["outcome"]) for line in log] == [(status, outcome)]
+def test_the_log_knows_how_it_ended(log: Log, script: list[Step], status: int, outcome: str, reason: str) -> None:
+    answer = pieces(ask(client(*script), stream=True))
+    assert [(line["status"], line["outcome"], line["reason"]) for line in log] == [(status, outcome, reason)]
+    assert b"expired" not in b"".join(answer)
 
 
 def leaving(upstream: Scripted, after_seconds: float = 0.0, **fields: Any) -> TestResponse:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gpt_oss_proxy.errors import RateLimited, UpstreamTls
 from gpt_oss_proxy.gateway import access_log
 from gpt_oss_proxy.gateway.access_log import Record, log_to_stdout
 from gpt_oss_proxy.output import STDOUT
@@ -40,8 +41,23 @@ def test_a_record_is_one_line_of_json(output: io.BytesIO) -> None:
         "stream": True,
         "status": 200,
         "outcome": "upstream_incomplete",
+        "reason": "",
         "first_seconds": 0.5,
     }
+
+
+def test_it_says_why_an_upstream_was_not_reached_even_if_another_one_was(output: io.BytesIO) -> None:
+    reached, failed = (Record(name, "POST", "/", time.monotonic()) for name in ("reached", "failed"))
+    reached.missed(UpstreamTls(reason="certificate has expired"))
+    reached.missed(RateLimited())
+    reached.write()
+    failed.failed(UpstreamTls(reason="certificate has expired"))
+    failed.write()
+    lines = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert [(line["outcome"], line["reason"]) for line in lines] == [
+        ("ok", "certificate has expired"),
+        ("upstream_tls", "certificate has expired"),
+    ]
 
 
 def test_a_request_without_events_has_no_first_time(output: io.BytesIO) -> None:
@@ -59,12 +75,13 @@ def test_only_the_first_events_set_the_first_time() -> None:
     assert record.first is first
 
 
-def test_a_reference_that_no_line_can_hold_is_cut_and_made_text(output: io.BytesIO) -> None:
-    for reference, shown in (("x" * 100_000, "x" * 200), ("a\ud83d", "a?")):
+def test_a_text_of_others_that_no_line_can_hold_is_cut_and_made_text(output: io.BytesIO) -> None:
+    for text, shown in (("x" * 100_000, "x" * 200), ("a\ud83d", "a?")):
         output.truncate(0)
         output.seek(0)
-        Record("req_1", "GET", "/", time.monotonic(), reference=reference).write()
-        assert json.loads(output.getvalue())["reference"] == shown
+        Record("req_1", "GET", "/", time.monotonic(), reference=text, reason=text).write()
+        line = json.loads(output.getvalue())
+        assert (line["reference"], line["reason"]) == (shown, shown)
 
 
 def test_it_goes_to_standard_output_once_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from gpt_oss_proxy.errors import (
     UpstreamIncomplete,
     UpstreamProtocolError,
     UpstreamRejected,
+    UpstreamTls,
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
@@ -135,18 +136,24 @@ def test_an_upstream_that_says_that_it_does_no_harm_is_asked_again_after_a_broke
     assert told(call_of(upstream)) == [A, END]
 
 
-@pytest.mark.parametrize("error", [CircuitOpen, Overloaded, UpstreamConnectTimeout])
+@pytest.mark.parametrize("error", [CircuitOpen, Overloaded, UpstreamConnectTimeout, UpstreamTls])
 def test_what_waiting_does_not_help_is_told_at_once(error: type[GatewayError], pauses: list[float]) -> None:
     found = failure(call_of(upstream := Scripted(error())))
-    assert (len(upstream.asked), found.should_retry, pauses) == (1, None, [])
+    assert (len(upstream.asked), found.should_retry, pauses) == (1, error.should_retry, [])
 
 
-@pytest.mark.parametrize("error", [*NOT_TAKEN, CircuitOpen, Overloaded, UpstreamConnectTimeout])
+@pytest.mark.parametrize("error", [*NOT_TAKEN, CircuitOpen, Overloaded, UpstreamConnectTimeout, UpstreamTls])
 def test_the_next_upstream_is_asked_at_once_for_its_own_model(error: type[GatewayError], pauses: list[float]) -> None:
     call = call_of(Turns([error()], name="first"), other := Turns([A, END], name="second"))
     assert told(call) == [A, END]
     assert [request.model for request in other.asked] == ["model-2"]
     assert (call._record.upstream, call.asked.upstream, pauses) == ("second", other, [])
+
+
+def test_why_the_first_was_not_reached_is_noted_though_the_next_one_answers() -> None:
+    call = call_of(Scripted(UpstreamTls(reason="certificate has expired")), Scripted(A, END))
+    assert told(call) == [A, END]
+    assert call._record.reason == "certificate has expired"
 
 
 def test_all_are_asked_before_anybody_waits_and_the_first_one_s_error_is_told(pauses: list[float]) -> None:
@@ -206,7 +213,7 @@ def test_an_upstream_that_was_not_there_counts_also_when_another_has_answered() 
     assert door.breaker.state == "open"
 
 
-@pytest.mark.parametrize("error", [RateLimited, UpstreamRejected, UpstreamFailed, UpstreamProtocolError])
+@pytest.mark.parametrize("error", [RateLimited, UpstreamRejected, UpstreamFailed, UpstreamProtocolError, UpstreamTls])
 def test_what_a_living_upstream_says_does_not_open_the_circuit(error: type[GatewayError]) -> None:
     door = guard(Scripted(error()), failures=1)
     told(call_of(door, retries=0))
