@@ -29,6 +29,7 @@ from gpt_oss_proxy.upstreams.ai_sdk import AiSdk
 from gpt_oss_proxy.upstreams.base import Upstream
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.openai import OpenAI
+from gpt_oss_proxy.upstreams.tls import client_context
 from gpt_oss_proxy.upstreams.transport import Transport
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where workers meet; the name is prometheus_client's, gunicorn.conf.py makes it
@@ -177,7 +178,15 @@ def build_failover(
 
 def _build(protocol: Protocol, settings: Settings) -> Upstream:
     transport = Transport(
-        connect_timeout_seconds=settings.connect_timeout_seconds, fast=settings.upstream_http == "fast"
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        fast=settings.upstream_http == "fast",
+        tls=client_context(
+            bundle=settings.requests_ca_bundle,
+            file=settings.ssl_cert_file,
+            folders=settings.ssl_cert_dir,
+            added=settings.ca_file,
+        ),
+        proxy=settings.upstream_proxy,
     )
     upstream = protocol.build(settings, transport)
     # An answer that is whole must not be taken for one that has fallen silent.

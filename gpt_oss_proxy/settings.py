@@ -6,7 +6,9 @@ Adding a setting is adding one field to `Settings`; README's table is tested aga
 import dataclasses
 import hashlib
 import re
+import ssl
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -110,6 +112,51 @@ def _digest(key: str) -> str:
     return hashed if hashed != key else hashlib.sha256(key.encode()).hexdigest()
 
 
+def _certificates(text: str) -> str:
+    if not _holds_certificates(text):
+        raise ValueError
+    return text
+
+
+def _folders(text: str) -> str:
+    # There OpenSSL finds an authority by the hash of its name, and nothing else.
+    for folder in text.split(":"):
+        if not any(map(_holds_certificates, map(str, Path(folder).glob("[0-9a-f]" * 8 + ".[0-9]*")))):
+            raise ValueError
+    return text
+
+
+def _bundle(text: str) -> str:
+    return _folders(text) if Path(text).is_dir() else _certificates(text)
+
+
+def _holds_certificates(path: str) -> bool:
+    trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        trusted.load_verify_locations(path)
+    except OSError:  # it is missing, cannot be read, or has nothing of that kind
+        return False
+    return trusted.cert_store_stats()["x509"] > 0  # and not only lists of what is revoked
+
+
+def _proxy(text: str) -> str:
+    url = _url(text)
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.port is None or parts.path:
+        raise ValueError
+    return url
+
+
+_CERTIFICATES = _Kind(_certificates, "a readable file with certificates in PEM form")
+_FOLDERS = _Kind(_folders, "directories of certificates, separated by colons, each prepared by `openssl rehash`")
+_BUNDLE = _Kind(
+    _bundle, "a readable file with certificates in PEM form, or a directory of them, prepared by `openssl rehash`"
+)
+_PROXY = _Kind(
+    _proxy,
+    "http://host:port or http://name:password@host:port, percent-encoded; a proxy that itself wants TLS (https://) is "
+    "not supported",
+)
 _URL = _Kind(_url, "a URL that begins with http:// or https://, without ? and #")
 _NAME = _Kind(_token, "text of visible ASCII characters")
 _KEYS = _Kind(_keys, "keys of visible ASCII characters, or sha256: and a key's SHA-256 in hex, separated by commas")
@@ -148,7 +195,10 @@ class Settings:
     host: str = _setting(_NAME, "0.0.0.0", "address to listen on")  # noqa: S104 - Render and containers need all
     web_concurrency: int = _setting(_integer(1, 256), 2, "worker processes")
     connect_timeout_seconds: float = _setting(
-        _number(0.1, 600), 5.0, "longest wait for a connection to an upstream: name, TCP and TLS together", unit="s"
+        _number(0.1, 600),
+        5.0,
+        "longest wait for a connection to an upstream: name, TCP, proxy and TLS together",
+        unit="s",
     )
     total_timeout_seconds: float = _setting(_number(0.1, 86400), 600.0, "longest time of a whole answer", unit="s")
     keepalive_seconds: float = _setting(
@@ -213,6 +263,17 @@ class Settings:
         _choice(*get_args(UpstreamHttp)),
         "fast",
         "how upstreams are spoken to: fast (our adapter of requests) or requests (its own, slower one)",
+    )
+    ca_file: str = _setting(
+        _CERTIFICATES, "", "certificates of private authorities that may vouch for upstreams, beside all others"
+    )
+    ssl_cert_file: str = _setting(_CERTIFICATES, "", "authorities in place of those of Mozilla that come with certifi")
+    ssl_cert_dir: str = _setting(_FOLDERS, "", "authorities in place of certifi's, beside those of SSL_CERT_FILE")
+    requests_ca_bundle: str = _setting(
+        _BUNDLE, "", "authorities in place of certifi's, of SSL_CERT_FILE's and of SSL_CERT_DIR's"
+    )
+    upstream_proxy: str = _setting(
+        _PROXY, "", "forward proxy for all upstreams but those on loopback; nothing = no proxy", secret=True
     )
     demonstration: str = _setting(_Kind(str, "any text"), "", "shown at every model of /v1/models; set by `make demo`")
 

@@ -1,17 +1,22 @@
 """The composition root: parts meet, and unusable settings stop the start."""
 
+import dataclasses
 import hashlib
 import json
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from gpt_oss_proxy.app import CLIENT_APIS, UPSTREAMS, build_failover, build_upstreams, create_app
 from gpt_oss_proxy.chat.events import Finish
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.errors import Unauthorized
-from gpt_oss_proxy.settings import PROTOCOLS, Settings, SettingsError
+from gpt_oss_proxy.errors import Unauthorized, UpstreamTls
+from gpt_oss_proxy.settings import PROTOCOLS, Settings, SettingsError, UpstreamHttp
 from gpt_oss_proxy.upstreams.base import Upstream
 from tests.doubles import HELLO, Characters, Scripted, gateway, guard
+from tests.upstreams.certificates import Authority
+from tests.upstreams.raw_server import RawServer, with_length
 
 
 def served(settings: Settings) -> list[tuple[str, list[str]]]:
@@ -34,6 +39,36 @@ def test_a_further_upstream_is_there_as_soon_as_it_has_a_url() -> None:
 def test_a_whole_answer_is_not_taken_for_one_that_has_fallen_silent(idle: float, grace: float) -> None:
     upstreams = build_upstreams(Settings(request_timeout_seconds=idle))
     assert {upstream.grace_seconds for upstream in upstreams} == {grace}
+
+
+LISTED = with_length(b'{"data": [{"id": "far"}]}')
+
+
+def listed(settings: Settings) -> list[str]:
+    """Return the models that the server at OPENAI_BASE_URL lists."""
+    return [model.id for model in build_upstreams(settings)[-1].models()]
+
+
+@pytest.mark.parametrize("http", get_args(UpstreamHttp))
+@pytest.mark.parametrize("name", ["ca_file", "ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle"])
+def test_upstreams_are_trusted_whose_authority_a_setting_names(tmp_path: Path, name: str, http: UpstreamHttp) -> None:
+    private = Authority(tmp_path)
+    (tmp_path / "f3eaf3dc.0").write_bytes(private.pem)  # where OpenSSL looks for that name
+    server = RawServer([LISTED], tls=private.server("127.0.0.1"))
+    settings = Settings(openai_base_url=server.url, upstream_http=http)
+    path = tmp_path if name == "ssl_cert_dir" else private.path
+    assert listed(dataclasses.replace(settings, **{name: str(path)})) == ["far"]  # type: ignore[arg-type]
+    with pytest.raises(UpstreamTls):
+        listed(settings)
+    server.stop()
+
+
+@pytest.mark.parametrize("http", get_args(UpstreamHttp))
+def test_upstreams_are_asked_through_the_proxy_that_a_setting_names(http: UpstreamHttp) -> None:
+    proxy = RawServer([LISTED])
+    settings = Settings(openai_base_url="http://upstream.test/v1", upstream_http=http, upstream_proxy=proxy.url)
+    assert listed(settings) == ["far"]
+    proxy.stop()
 
 
 def test_each_upstream_has_connections_of_its_own() -> None:

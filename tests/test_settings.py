@@ -2,10 +2,13 @@
 
 import dataclasses
 import hashlib
+from pathlib import Path
 
+import certifi
 import pytest
 
 from gpt_oss_proxy.settings import EFFORTS, Settings, SettingsError
+from tests.upstreams.certificates import Authority
 
 
 def read(**environ: str) -> Settings:
@@ -56,6 +59,11 @@ def test_the_contracts_limits() -> None:
             "org/a=openai+https://b.example/v1/#c, x=chatkit",
             (("org/a", "openai+https://b.example/v1", "c"), ("x", "chatkit", "x")),
         ),
+        ("CA_FILE", certifi.where(), certifi.where()),
+        ("SSL_CERT_FILE", f" {certifi.where()} ", certifi.where()),
+        ("REQUESTS_CA_BUNDLE", certifi.where(), certifi.where()),
+        ("UPSTREAM_PROXY", "http://ada:s%40cret@proxy:3128/", "http://ada:s%40cret@proxy:3128"),
+        ("UPSTREAM_PROXY", "http://[::1]:80", "http://[::1]:80"),
         ("DEMONSTRATION", "Ein Modell für Übungen", "Ein Modell für Übungen"),
     ],
 )
@@ -141,6 +149,85 @@ def test_a_secret_is_not_told() -> None:
     with pytest.raises(SettingsError) as raised:
         read(OPENAI_API_KEY="sk-sécret")
     assert str(raised.value) == "OPENAI_API_KEY holds something unusable; allowed: text of visible ASCII characters"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxy:3128",
+        "http://proxy",
+        "http://proxy:0x50",
+        "http://proxy:3128/path",
+        "http://proxy:3128?x",
+        "https://ada:secret@proxy:3128",
+        "socks5://proxy:1080",
+        "http://ada:sécret@proxy:3128",
+        "http://ada:sec ret@proxy:3128",
+    ],
+)
+def test_a_proxy_that_cannot_be_spoken_to_stops_the_start_without_being_shown(text: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(UPSTREAM_PROXY=text)
+    assert str(raised.value) == (
+        "UPSTREAM_PROXY holds something unusable; allowed: http://host:port or http://name:password@host:port, "
+        "percent-encoded; a proxy that itself wants TLS (https://) is not supported"
+    )
+
+
+FILES = ("CA_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+FOLDERS = ("SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with files that are of no use, and two folders: `hashed` is as `openssl rehash` makes them."""
+    pem = Authority(tmp_path, "good").pem
+    (tmp_path / "empty.pem").touch()
+    (tmp_path / "other.pem").write_text("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
+    (tmp_path / "loop.pem").symlink_to("loop.pem")  # cannot be read, by root either
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/good.pem").write_bytes(pem)
+    (tmp_path / "plain/01234567.0").write_text("no certificate")
+    (tmp_path / "hashed").mkdir()
+    (tmp_path / "hashed/01234567.0").write_text("no certificate")
+    (tmp_path / "hashed/89abcdef.0").write_bytes(pem)
+    return tmp_path
+
+
+def refused(folder: Path, name: str, file: str) -> bool:
+    """Return whether that file or folder stops the start, in the usual line."""
+    text = str(folder / file)
+    try:
+        return getattr(read(**{name: text}), name.lower()) != text
+    except SettingsError as error:
+        return str(error).startswith(f"{name} holds {text[:100]!r}; allowed: ")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_without_certificates_stops_the_start(name: str, folder: Path) -> None:
+    files = ("missing.pem", "empty.pem", "other.pem", "loop.pem", "good.pem")
+    assert [refused(folder, name, file) for file in files] == [True, True, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["CA_FILE", "SSL_CERT_FILE"])
+def test_a_folder_is_no_file(name: str, folder: Path) -> None:
+    assert refused(folder, name, "hashed")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_in_which_openssl_finds_nothing_stops_the_start(name: str, folder: Path) -> None:
+    folders = ("missing", "plain", "hashed")
+    assert [refused(folder, name, entry) for entry in folders] == [True, True, False]
+
+
+def test_each_of_several_folders_must_be_of_use(folder: Path) -> None:
+    lists = (f"hashed:{folder}/hashed", f"hashed:{folder}/plain", "good.pem")
+    assert [refused(folder, "SSL_CERT_DIR", folders) for folders in lists] == [False, True, True]
+
+
+def test_a_list_of_what_is_revoked_is_no_certificate(folder: Path) -> None:
+    (folder / "revoked.pem").write_bytes(Authority(folder, "revoking").revoked())
+    assert refused(folder, "CA_FILE", "revoked.pem")
 
 
 def test_what_is_not_ours_is_not_read() -> None:

@@ -1,7 +1,6 @@
 """Connections to upstreams over gevent's sockets: opened within one deadline, idle ones kept for a while."""
 
 import contextlib
-import errno
 import math
 import os
 import select
@@ -10,22 +9,20 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import gevent
 import msgspec
 from gevent import monkey
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from gpt_oss_proxy.errors import Overloaded, UpstreamConnectTimeout, UpstreamUnreachable
 from gpt_oss_proxy.turn import Reader
 from gpt_oss_proxy.upstreams.addresses import Addresses
+from gpt_oss_proxy.upstreams.connecting import connecting
+from gpt_oss_proxy.upstreams.proxy import Proxy, open_tunnel
 from gpt_oss_proxy.upstreams.standard_adapter import IDLE_SECONDS, POOLED_CONNECTIONS
 
 _READ_BYTES = 64 * 1024
 REST_SECONDS = 0.05
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 # gevent's own poll would switch to other greenlets; this one only looks, and returns at once.
 _poll = monkey.get_original("select", "poll")
@@ -114,10 +111,13 @@ class Connections:
     right after an answer, without a word before: so none is used again at once.
     """
 
-    def __init__(self, origin: Origin, connect_seconds: float) -> None:
+    def __init__(self, origin: Origin, connect_seconds: float, tls: ssl.SSLContext, proxy: Proxy | None = None) -> None:
+        """With a proxy they lead to it, and through it if the origin speaks TLS."""
         self.origin = origin
+        self.proxy = proxy
         self._connect_seconds = connect_seconds
-        self._addresses = Addresses(origin.host, origin.port)
+        self._tls = tls
+        self._addresses = Addresses(proxy.host, proxy.port) if proxy else Addresses(origin.host, origin.port)
         self._resting: deque[Connection] = deque()
         self._rested: list[Connection] = []
         self._sweeping = False
@@ -132,7 +132,7 @@ class Connections:
             if connection.idle_since > now - IDLE_SECONDS and connection.is_quiet:
                 return connection
             connection.close()
-        return Connection(_connect(self.origin, self._addresses, self._connect_seconds))
+        return Connection(self._connect())
 
     def put(self, connection: Connection) -> None:
         """Keep it for the next."""
@@ -154,6 +154,28 @@ class Connections:
         """Close all."""
         self._close_before(math.inf)
 
+    def _connect(self) -> Any:
+        """Return a connected socket. Raises as `connecting` does."""
+        origin = self.origin
+        sock: Any = None
+        try:
+            with connecting(self._connect_seconds):
+                sock = _connect_to_one(self._addresses)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if origin.scheme == "https":
+                    if self.proxy:
+                        open_tunnel(sock, origin.host, origin.port, self.proxy)
+                    name = origin.host.rstrip(".")  # certificates leave out the root
+                    # Not at once: ended in its handshake, the socket would stay open until the garbage collector comes.
+                    sock = self._tls.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+                    sock.do_handshake()
+                connected, sock = sock, None
+                return connected
+        finally:
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.close()
+
     def _sweep(self) -> None:
         self._close_before(time.monotonic() - IDLE_SECONDS)
         self._sweeping = bool(self.idle)
@@ -166,34 +188,6 @@ class Connections:
         for connection in idle:
             if connection.idle_since <= oldest:
                 connection.close()
-
-
-def _connect(origin: Origin, addresses: Addresses, seconds: float) -> Any:
-    """Return a connected socket; name, TCP and TLS share the time. Raises UpstreamUnreachable and its kin."""
-    timeout = gevent.Timeout(seconds)
-    sock: Any = None
-    try:
-        with timeout:
-            sock = _connect_to_one(addresses)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if origin.scheme == "https":
-                # Not at once: ended in its handshake, the socket would stay open until the garbage collector comes.
-                sock = _tls().wrap_socket(sock, server_hostname=origin.host, do_handshake_on_connect=False)
-                sock.do_handshake()
-            connected, sock = sock, None
-            return connected
-    except gevent.Timeout as error:
-        if error is not timeout:
-            raise
-        raise UpstreamConnectTimeout from error
-    except TimeoutError as error:
-        raise UpstreamConnectTimeout from error
-    except (OSError, ValueError) as error:  # ValueError: a name that no look-up takes
-        raise (Overloaded if getattr(error, "errno", None) in _NO_DESCRIPTORS else UpstreamUnreachable) from error
-    finally:
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.close()
 
 
 def _connect_to_one(addresses: Addresses) -> Any:
@@ -210,8 +204,3 @@ def _connect_to_one(addresses: Addresses) -> Any:
             failure = error
     addresses.doubt()
     raise failure
-
-
-@lru_cache(1)
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)

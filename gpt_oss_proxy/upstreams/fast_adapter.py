@@ -2,11 +2,12 @@
 
 What a read of the socket brings is handed on at once, however many chunks it has; urllib3 and http.client would hand on
 one after the other. A wait for bytes comes before each read, so that all others who wait have their turn between two
-reads, and no upstream can keep a worker to itself. Whatever it cannot do (proxies, client certificates, other rules for
-TLS) it leaves to the adapter that it extends.
+reads, and no upstream can keep a worker to itself. Whatever it cannot do (client certificates, other rules for TLS than
+its own) it leaves to the adapter that it extends.
 """
 
 import errno
+import ssl
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from http.client import HTTPException
@@ -18,8 +19,10 @@ import msgspec
 import requests
 import urllib3
 from requests.cookies import RequestsCookieJar
+from requests.utils import select_proxy
 
 from gpt_oss_proxy.upstreams.connections import Connection, Connections, Origin
+from gpt_oss_proxy.upstreams.proxy import parse_proxy
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 
 _MOST_HEAD_BYTES = 64 * 1024
@@ -31,30 +34,26 @@ _MOST_INTERIM_HEADS = 8
 class FastAdapter(StandardAdapter):
     """See the module. It stands where requests lets a subclass stand: below `send`, which tests may replace."""
 
-    def __init__(self, connect_timeout_seconds: float) -> None:
-        super().__init__(connect_timeout_seconds)
-        self._connect_seconds = connect_timeout_seconds
-        self._pools: dict[Origin, _Server] = {}
+    def __init__(self, connect_timeout_seconds: float, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(connect_timeout_seconds, tls)
+        self._pools: dict[tuple[Origin, str | None], _Server] = {}
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
         """Return the pool that the request goes to: ours, if it can do what is asked."""
-        if proxies or cert or verify is not True:
+        if cert or verify is not True:
             return super().get_connection_with_tls_context(request, verify, proxies, cert)
         origin = _target(request.url or "").origin
-        pool = self._pools.get(origin)
+        proxy = select_proxy(request.url or "", proxies) if proxies else None
+        pool = self._pools.get((origin, proxy))
         if pool is None:
-            pool = self._pools[origin] = _Server(origin, self._connect_seconds)
+            way = parse_proxy(proxy) if proxy else None
+            pool = self._pools[origin, proxy] = _Server(origin, self._connect_timeout_seconds, self._tls, way)
         return pool
 
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Ours has its rules from the beginning."""
-        if not isinstance(conn, _Server):
-            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call] # requests' own lack
-
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """Return the path, and the query."""
+        """Return the path and the query; what a proxy is asked for in the open is the whole URL."""
         return super().request_url(request, proxies) if proxies else _target(request.url or "").path
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
@@ -346,9 +345,11 @@ class _Server(Connections):
     def urlopen(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], **_rest: Any) -> Body:
         """Return the answer, its body unread; the name and the arguments are urllib3's.
 
-        Raises UpstreamUnreachable, UpstreamConnectTimeout, Overloaded (no descriptor left), OSError if the connection
-        broke, HTTPException for what is no HTTP, and ValueError for what is no request.
+        Raises as `connecting` does, OSError if the connection broke, HTTPException for what is no HTTP, and ValueError
+        for what is no request.
         """
+        if self.proxy and self.origin.scheme == "http":  # through a tunnel they would reach the upstream
+            headers = {**headers, **self.proxy.headers}
         request = _encode(method, url, self.origin.name, headers, body or b"")
         connection = self.take()
         answer = Body(connection, self.put)

@@ -1,4 +1,4 @@
-"""The models that a server lists: asked for once for all, and kept for a while."""
+"""The models that a server lists: asked for by one request at a time, and kept for a while."""
 
 import time
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from gpt_oss_proxy.upstreams.base import Model
 from gpt_oss_proxy.upstreams.single_flight import SingleFlight
 
 _KEPT_SECONDS = 60.0
-# Where asking fails a list serves longer: a server restarts and loads its model in minutes, and whether a model is
-# there the request itself will tell. After that an operator should see that something is wrong.
+# Where asking fails a list serves longer: a server restarts and loads its model in minutes, and a request for a model
+# that has gone gets the server's own answer. After that the error should be seen.
 _SERVES_LONGER_SECONDS = 300.0
 _FAILURE_KEPT_SECONDS = 5.0  # a dead server must not slow down every list of models
 
@@ -29,7 +29,7 @@ class ModelList:
         now = time.monotonic()
         if now >= self._ask_at:
             if self._failure and now < self._serves_until:
-                self._asking.start()  # it may hang: nobody waits for it
+                self._asking.start()  # it may hang, and there is a list to go on with
             else:
                 self._asking.join()
         if self._failure and time.monotonic() >= self._serves_until:

@@ -139,7 +139,7 @@ class OpenAI(Upstream):
             )
             return _read_models(body)
         except GatewayError as error:
-            _log.warning("%s: its models cannot be listed: %s", self.name, error.code)
+            _log.warning("%s: its models cannot be listed: %s", self.name, error.reason or error.code)
             raise
 
 

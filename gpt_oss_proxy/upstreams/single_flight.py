@@ -1,4 +1,4 @@
-"""A call that is made once for all who want its outcome at the same time."""
+"""A call that is made once, and whose outcome is that of all requests that wait for it."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Makes `call`, one at a time. What it returns, an error perhaps, is the outcome of all who wait for it.
+    """Makes `call`, one at a time. Every greenlet that waits for it gets what it returns, which may be an error.
 
-    It runs in a greenlet of its own: a request that is killed while it waits takes the outcome from no other.
+    The call has a greenlet of its own, so a request that is killed while it waits does not end it for the others.
     """
 
     def __init__(self, call: Callable[[], T]) -> None:

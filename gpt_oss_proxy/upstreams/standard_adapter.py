@@ -1,9 +1,9 @@
 """requests' own adapter over urllib3, made fair and bounded: connections that know when they are connecting."""
 
-import errno
 import http.client
 import io
 import socket
+import ssl
 import time
 from typing import Any
 
@@ -11,9 +11,10 @@ import gevent
 import requests.adapters
 import urllib3.connection
 import urllib3.connectionpool
-import urllib3.exceptions
 
-from gpt_oss_proxy.errors import Overloaded, UpstreamConnectTimeout, UpstreamUnreachable
+from gpt_oss_proxy.upstreams.connecting import connecting
+from gpt_oss_proxy.upstreams.proxy import parse_proxy
+from gpt_oss_proxy.upstreams.tls import client_context
 
 IDLE_SECONDS = 4.0  # uvicorn and Node close what has been idle for 5
 POOLED_CONNECTIONS = 1024  # per upstream and worker; above it a connection is opened and closed again
@@ -26,8 +27,10 @@ _MOST_INTERIM_HEADS = 8
 class StandardAdapter(requests.adapters.HTTPAdapter):
     """requests' adapter over connections that know when they are connecting."""
 
-    def __init__(self, connect_timeout_seconds: float) -> None:
+    def __init__(self, connect_timeout_seconds: float, tls: ssl.SSLContext | None = None) -> None:
+        """Without `tls` it trusts certifi's authorities."""
         self._connect_timeout_seconds = connect_timeout_seconds
+        self._tls = tls or client_context()
         super().__init__(pool_maxsize=POOLED_CONNECTIONS, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -50,6 +53,30 @@ class StandardAdapter(requests.adapters.HTTPAdapter):
             ConnectionCls = Secure
 
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Make the pools of a proxy of our own connections, too."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
+        return manager
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """Return what only the proxy may see; requests itself knows no name outside of Latin-1."""
+        return dict(parse_proxy(proxy).headers)
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> tuple[Any, Any]:
+        """Let pools use our context, unless something else is asked for."""
+        host, tls = super().build_connection_pool_key_attributes(request, verify, cert)
+        if verify is True and not cert:
+            tls["ssl_context"] = self._tls
+        return host, tls
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Our context has its authorities; requests would add certifi's to them."""
+        if verify is not True or cert:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call] # requests' own lack
 
 
 class _FairReader(io.RawIOBase):
@@ -145,25 +172,12 @@ class _Pool:
 
 
 class _Connecting:
-    """A connection whose name look-up, TCP and TLS share one deadline, and whose failure in them is known as such."""
+    """A connection whose failure while it connects is known as such."""
 
     limit_seconds: float
     sock: socket.socket
 
     def connect(self) -> None:
-        timeout = gevent.Timeout(self.limit_seconds)
-        try:
-            with timeout:
-                super().connect()  # type: ignore[misc] # a mix-in over urllib3's connections
-                self.sock.settimeout(None)  # else it would limit the sending of the request, too
-        except gevent.Timeout as error:
-            if error is not timeout:
-                raise
-            raise UpstreamConnectTimeout from error
-        except urllib3.exceptions.NewConnectionError as error:  # refused, no such name: by its class a time-out, too
-            ours = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.EMFILE, errno.ENFILE)
-            raise (Overloaded if ours else UpstreamUnreachable) from error
-        except (urllib3.exceptions.ConnectTimeoutError, TimeoutError) as error:
-            raise UpstreamConnectTimeout from error
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise UpstreamUnreachable from error
+        with connecting(self.limit_seconds):
+            super().connect()  # type: ignore[misc] # a mix-in over urllib3's connections
+            self.sock.settimeout(None)  # else it would limit the sending of the request, too

@@ -7,6 +7,7 @@ head of the answer, in the body.
 import email.utils
 import http.client
 import json
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -30,9 +31,11 @@ from gpt_oss_proxy.errors import (
     UpstreamRejected,
     UpstreamTooLarge,
     UpstreamUnavailable,
+    UpstreamUnreachable,
     quote,
 )
 from gpt_oss_proxy.upstreams.fast_adapter import FastAdapter
+from gpt_oss_proxy.upstreams.proxy import is_loopback
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 
 _READ_BYTES = 64 * 1024
@@ -59,14 +62,20 @@ class HTTPStatusError(Exception):
 
 
 class Transport:
-    """One pool of connections: no proxies or netrc from the environment, no cookies, no redirects, no retries.
+    """Pools of connections: no proxies or netrc from the environment, no cookies, no redirects, no retries.
 
     Requests go to requests' adapter, and not through a Session, which does all these things and takes its time.
     """
 
-    def __init__(self, *, connect_timeout_seconds: float, fast: bool = True) -> None:
-        """`fast` chooses between our adapter and requests' own."""
-        self._adapter: StandardAdapter = (FastAdapter if fast else StandardAdapter)(connect_timeout_seconds)
+    def __init__(
+        self, *, connect_timeout_seconds: float, fast: bool = True, tls: ssl.SSLContext | None = None, proxy: str = ""
+    ) -> None:
+        """`fast` chooses between our adapter and requests' own. `tls` has the authorities, certifi's by default.
+
+        `proxy` is the URL of a forward proxy for all but loopback.
+        """
+        self._adapter: StandardAdapter = (FastAdapter if fast else StandardAdapter)(connect_timeout_seconds, tls)
+        self._proxies = {"http": proxy, "https": proxy} if proxy else None
         # No read time-out here: it would be one per read. The relay watches over silence and the whole.
         self._timeout = urllib3.Timeout(connect=connect_timeout_seconds, read=None)
 
@@ -77,7 +86,9 @@ class Transport:
     def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> requests.Response:
         """Return the answer's head, its body unread. Raises HTTPStatusError, or a GatewayError."""
         try:
-            response = self._adapter.send(_request(method, url, headers, body), stream=True, timeout=self._timeout)  # type: ignore[arg-type] # requests takes it as it is
+            proxies = None if self._proxies is None or is_loopback(url) else self._proxies
+            request = _request(method, url, headers, body)
+            response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies=proxies)  # type: ignore[arg-type] # requests takes it as it is
         except requests.ConnectionError as error:
             raise _head_error(error) from error
         except (requests.RequestException, http.client.HTTPException, ValueError) as error:
@@ -86,6 +97,8 @@ class Transport:
             raise UpstreamConnectionError from error
         if response.status_code != 200:
             with response:
+                if response.status_code == 407 and proxies and url.startswith("http:"):  # the proxy's own answer
+                    raise UpstreamUnreachable(reason=f"the proxy answered 407 {response.reason}")
                 raise _status_error(response)
         coding = response.headers.get("Content-Encoding")
         if coding and not _CODINGS.issuperset(coding.lower().replace(" ", "").split(",")):

@@ -6,7 +6,6 @@ The upstream is faults/server.py; what it does, and what must come of it, is the
 import contextlib
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live.children import free_port
-from tests.live.conftest import PYTHON, Start, needs
+from tests.live.conftest import PYTHON, Start
 from tests.live.faults.answers import CHATKIT, PROTOCOLS, Protocol, texts
 from tests.live.faults.asking import Client, Seen, expect, new_word
 from tests.live.faults.cases import ADDRESSES, ALL, CASES, GOOD_CASE, KEPT
@@ -23,6 +22,7 @@ from tests.live.faults.events import PAUSE_SECONDS, PAUSES
 from tests.live.faults.matrix import QUICK, Gateways, Key, Matrix, addresses, seen_by, start_gateways
 from tests.live.faults.outcomes import BROKEN, EMPTY, INCOMPLETE, MALFORMED, NOT_CONNECTED, Case
 from tests.live.wire import Silent, full_backlog
+from tests.upstreams.certificates import Authority, self_signed
 
 LONGEST_HEALTH_SECONDS = 8  # of /healthz at any time; generous, for the machine has two cores
 MOST_GROWN_MB = 200
@@ -205,34 +205,39 @@ def test_no_gateway_stumbled(matrix: Matrix, gateways: Gateways) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A certificate that nobody but itself has signed."""
-    folder = tmp_path_factory.mktemp("certificate")
-    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"]
-    subprocess.run([needs("openssl"), *command.split(), *files], cwd=folder, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
-    return context
-
-
-@pytest.fixture(scope="module")
-def astray(start: Start, certificate: ssl.SSLContext) -> Iterator[dict[str, str]]:
+def astray(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A gateway for each of ADDRESSES, by its name."""
+    folder = tmp_path_factory.mktemp("certificates")
+    private, known = Authority(folder), Authority(folder, "known")
     with contextlib.ExitStack() as stack:
         silent = stack.enter_context(contextlib.closing(Silent()))
+        refusing = stack.enter_context(answering(b"HTTP/1.1 403 No\r\n\r\n"))
         urls = {
             "a port where nobody listens": f"http://127.0.0.1:{free_port()}",
             "a name that does not exist": "http://does-not-exist.invalid",
+            "a proxy that does not let us through": "https://upstream.test",
             "https to a server that speaks http": stack.enter_context(answering(b"HTTP/1.1 400 No\r\n\r\n")),
-            "a certificate that nobody has signed": stack.enter_context(answering(certificate)),
+            "a certificate of an unknown authority": stack.enter_context(answering(private.server("127.0.0.1"))),
+            "a certificate that is its own authority": stack.enter_context(
+                answering(self_signed(folder, "127.0.0.1")[0])
+            ),
+            "a certificate that has expired": stack.enter_context(answering(known.server("127.0.0.1", ended=True))),
+            "a certificate of another host": stack.enter_context(answering(known.server("127.0.0.2"))),
             "https to a server that hangs up": stack.enter_context(answering(b"")),
             "https to a server that says nothing": silent.address.replace("http:", "https:"),
             "a server that takes no connections": stack.enter_context(full_backlog()),
         }
+        more = {"a proxy that does not let us through": {"UPSTREAM_PROXY": refusing.replace("https:", "http:")}}
         patience = {case.name: "0.5" if case.outcome == NOT_CONNECTED else "10" for case in ADDRESSES}
         settings = {
-            name: {**QUICK, "CONNECT_TIMEOUT_SECONDS": patience[name], **addresses(url)} for name, url in urls.items()
+            name: {
+                **QUICK,
+                "CA_FILE": str(known.path),
+                "CONNECT_TIMEOUT_SECONDS": patience[name],
+                **addresses(url),
+                **more.get(name, {}),
+            }
+            for name, url in urls.items()
         }
         yield {name: base for name, (_, base) in start_gateways(start, settings).items()}
 

@@ -34,6 +34,12 @@ StartGateway = Callable[..., tuple[Child, str]]
             "sk-geheim\u00e4",
             "OPENAI_API_KEY holds something unusable; allowed: text of visible ASCII",
         ),
+        ("CA_FILE", "/nowhere", "CA_FILE holds '/nowhere'; allowed: a readable file with certificates in PEM form"),
+        (
+            "UPSTREAM_PROXY",
+            "https://me:geheim@proxy:3128",
+            "UPSTREAM_PROXY holds something unusable; allowed: http://host:port or http://name:password@host:port",
+        ),
     ],
 )
 def test_an_unusable_setting_stops_the_start_with_one_line(name: str, value: str, says: str) -> None:

@@ -24,6 +24,7 @@ CLIENT_KEY, OTHER_KEY, WRONG_KEY = "sk-client-71d2c9", "sk-other-71d2c9", "sk-wr
 UPSTREAM_KEY = "sk-upstream-71d2c9"
 PROMPT, QUERY, CLIENT_COOKIE, NETRC, USER = "promptword71", "queryword71", "clientcookie71", "netrcword71", "userword71"
 FOLDER = "folderword71"  # in every upstream's URL
+PROXY = "proxyword71"
 TOLD = (
     "cannot reach postgres://admin:hunter2@db-7.corp.internal:5432/chats from 10.23.45.67:8443 (fe80::12:34), "
     "see /srv/model/serve.py; key sk-leaked-5f5f5f, Authorization: Bearer leaked-5f5f5f, https://corp.internal/?t=leaked"
@@ -45,6 +46,7 @@ SECRET = [
         CLIENT_COOKIE,
         NETRC,
         FOLDER,
+        PROXY,
         "upstreamcookie71",
         "serverword71",
     ),
@@ -211,6 +213,7 @@ def gateway(
         REQUEST_TIMEOUT_SECONDS="0.5",
         RETRIES="0",
         BREAKER_FAILURES="0",
+        UPSTREAM_PROXY=trap.url.replace("http://", f"http://{PROXY}:{PROXY}@"),  # not for loopback
         HOME=str(home),
         NETRC=str(home / ".netrc"),
         **proxies,

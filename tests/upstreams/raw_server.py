@@ -1,7 +1,9 @@
 """A server on loopback that answers with exactly the bytes, breaks and silences that a test wants."""
 
 import os
+import select
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -24,6 +26,21 @@ def reset(connection: socket.socket) -> None:
     os.close(connection.detach())  # close() would wait for the file that reads from it
 
 
+def tunnel_to(port: int) -> Step:
+    """Return a step that joins the connection to that port, as a proxy that was asked to CONNECT."""
+
+    def join(connection: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as other:
+            across = {connection: other, other: connection}
+            while True:
+                for end in select.select(list(across), [], [])[0]:
+                    if not (data := end.recv(65536)):
+                        return close(connection)
+                    across[end].sendall(data)
+
+    return join
+
+
 def chunk(data: bytes) -> bytes:
     """Return one chunk; b'' is the last one."""
     return b"%x\r\n%b\r\n" % (len(data), data)
@@ -38,14 +55,18 @@ def with_length(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> byte
 class RawServer:
     """Gives its answers in order, the last one again and again. `heads` are the requests' head lines.
 
-    With `listens` False it answers at once, whatever it is asked.
+    With `listens` False it answers at once, whatever it is asked. With `tls` it speaks that.
     """
 
-    def __init__(self, *answers: Answer, listens: bool = True, port: int = 0) -> None:
+    def __init__(
+        self, *answers: Answer, listens: bool = True, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._answers = list(answers)
         self._listens = listens
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", port))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.heads: list[list[str]] = []
         self.bodies: list[bytes] = []
         self.connections = 0
@@ -73,6 +94,9 @@ class RawServer:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
+            if self._tls:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                self._open.append(connection)
             with connection.makefile("rb") as requests:
                 while not self._listens or (head := _head(requests)):
                     if self._listens:

@@ -1,71 +1,32 @@
 """Connections to upstreams: TLS, what is idle, and what must not be used again."""
 
-import ssl
-import subprocess
-from pathlib import Path
-
 import gevent.socket
 import pytest
 import requests
 
-from gpt_oss_proxy.errors import UpstreamUnreachable
 from gpt_oss_proxy.upstreams import connections
 from gpt_oss_proxy.upstreams.connections import Connection, Connections, Origin
 from gpt_oss_proxy.upstreams.fast_adapter import FastAdapter
+from gpt_oss_proxy.upstreams.tls import client_context
 from gpt_oss_proxy.upstreams.transport import read_blocks
+from tests.upstreams.certificates import Authority
 from tests.upstreams.raw_server import RawServer, close, with_length
 
 LARGE = b"0123456789" * 30_000
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls") / "pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path), "-out", f"{path}.crt"]
-    subprocess.run(command, check=True, capture_output=True)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
-
-
-def over_tls(certificate: Path, answer: bytes) -> RawServer:
-    """Serve one answer over TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-
-    def wrapped(connection: object) -> None:
-        with context.wrap_socket(connection, server_side=True) as secure:  # type: ignore[arg-type]
-            secure.recv(65536)
-            secure.sendall(answer)
-
-    return RawServer([wrapped], listens=False)
-
-
-def get(server: RawServer) -> bytes:
-    """Ask it once, over TLS, and stop it."""
-    adapter = FastAdapter(5)
-    url = server.url.replace("http://127.0.0.1", "https://localhost")
-    try:
-        with adapter.send(requests.Request("GET", url).prepare(), stream=True) as response:
-            return b"".join(read_blocks(response))
-    finally:
-        adapter.close()
-        server.stop()
-
-
-def test_tls_is_spoken_with_those_whom_requests_trusts(certificate, monkeypatch):
-    answer = with_length(LARGE)
-    with pytest.raises(UpstreamUnreachable) as refused:
-        get(over_tls(certificate, answer))
-    assert "certificate verify failed" in str(refused.value.__cause__)
-    trusting = ssl.create_default_context(cafile=f"{certificate}.crt")
-    monkeypatch.setattr(connections, "_tls", lambda: trusting)
-    assert get(over_tls(certificate, answer)) == LARGE
+def test_a_long_answer_is_read_over_tls(tmp_path):
+    private = Authority(tmp_path)
+    server = RawServer([with_length(LARGE)], tls=private.server("127.0.0.1"))
+    adapter = FastAdapter(5, client_context(added=str(private.path)))
+    with adapter.send(requests.Request("GET", server.url).prepare(), stream=True) as response:
+        assert b"".join(read_blocks(response)) == LARGE
+    adapter.close()
+    server.stop()
 
 
 def taken_from(server: RawServer) -> tuple[Connections, Connection]:
-    port = int(server.url.rpartition(":")[2])
-    pool = Connections(Origin("http", "127.0.0.1", port, "localhost"), 5)
+    pool = Connections(Origin("http", "127.0.0.1", server.port, "localhost"), 5, client_context())
     return pool, pool.take()
 
 

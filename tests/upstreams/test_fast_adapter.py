@@ -41,9 +41,7 @@ def test_a_read_of_the_socket_brings_all_its_chunks_at_once(adapter):
     server.stop()
 
 
-@pytest.mark.parametrize(
-    "options", [{"verify": False}, {"proxies": {"https": "http://proxy.example"}}, {"cert": "a.pem"}]
-)
+@pytest.mark.parametrize("options", [{"verify": False}, {"verify": "a.pem"}, {"cert": "a.pem"}])
 def test_what_it_cannot_do_is_left_to_requests(adapter, monkeypatch, options):
     asked = []
     monkeypatch.setattr(

@@ -48,7 +48,7 @@ class Server:
 
 
 def at_once(ask: Callable[[], object], server: Server, number: int = 200) -> "list[gevent.Greenlet[..., object]]":
-    """Let so many ask at the same time; the server answers none of them yet."""
+    """Start so many requests at the same time; the server does not answer yet."""
     begun = []
 
     def outcome() -> object:
@@ -75,7 +75,7 @@ def test_a_list_is_kept_for_a_minute(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("listed", [False, True], ids=["at first", "when the list has expired"])
-def test_of_200_who_want_it_at_the_same_time_one_asks(clock: Clock, listed: bool) -> None:
+def test_of_200_requests_at_the_same_time_one_asks(clock: Clock, listed: bool) -> None:
     models = ModelList(server := Server(A, B) if listed else Server(B))
     if listed:
         models.get()
@@ -88,7 +88,7 @@ def test_of_200_who_want_it_at_the_same_time_one_asks(clock: Clock, listed: bool
 
 
 @pytest.mark.parametrize("leaving", [slice(0, 1), slice(1, None), slice(0, 199)])
-def test_those_who_leave_take_the_list_from_nobody(clock: Clock, leaving: slice) -> None:
+def test_requests_that_are_killed_take_the_list_from_no_other(clock: Clock, leaving: slice) -> None:
     models = ModelList(server := Server(A))
     asking = at_once(models.get, server)
     gone = asking[leaving]
@@ -106,7 +106,7 @@ def test_when_all_have_left_the_list_is_there_for_the_next(clock: Clock) -> None
     assert (asking[0].get(), server.asked) == (A, 1)
 
 
-def test_a_failure_is_told_to_all_who_wait_and_kept_for_a_few_seconds(clock: Clock) -> None:
+def test_a_failure_reaches_all_that_wait_and_is_kept_for_a_few_seconds(clock: Clock) -> None:
     models = ModelList(server := Server(failure := UpstreamUnavailable(), A))
     asking = at_once(models.get, server)
     server.may_answer.set()
@@ -143,7 +143,7 @@ def test_where_asking_fails_the_last_list_serves_for_five_minutes(clock: Clock) 
         models.get()
 
 
-def test_a_list_that_is_older_than_that_serves_nobody(clock: Clock) -> None:
+def test_a_list_that_is_older_than_that_does_not_serve(clock: Clock) -> None:
     models = ModelList(Server(A, UpstreamUnreachable()))
     models.get()
     clock.now += 3600
@@ -151,7 +151,7 @@ def test_a_list_that_is_older_than_that_serves_nobody(clock: Clock) -> None:
         models.get()
 
 
-def test_once_asking_has_failed_nobody_waits_while_the_last_list_serves(clock: Clock) -> None:
+def test_once_asking_has_failed_no_request_waits_while_the_last_list_serves(clock: Clock) -> None:
     models = ModelList(server := Server(A, UpstreamUnreachable(), B))
     models.get()
     clock.now += 61

@@ -1,4 +1,4 @@
-"""One call for all who want its outcome, whoever of them leaves."""
+"""One call for all that wait for its outcome, whichever of them leaves."""
 
 import gevent
 import pytest
@@ -25,7 +25,7 @@ def slow() -> Slow:
     return Slow()
 
 
-def test_all_who_come_while_it_runs_get_one_outcome_and_the_next_one_a_new_one(slow: Slow) -> None:
+def test_all_that_come_while_it_runs_get_one_outcome_and_the_next_one_a_new_one(slow: Slow) -> None:
     flight = SingleFlight(slow)
     waiting = [gevent.spawn(flight.join) for _ in range(200)]
     gevent.sleep(0)
@@ -35,7 +35,7 @@ def test_all_who_come_while_it_runs_get_one_outcome_and_the_next_one_a_new_one(s
 
 
 @pytest.mark.parametrize("leaving", [0, 1, 2], ids=["the first", "one of them", "the last"])
-def test_one_who_is_killed_takes_nothing_from_the_others(slow: Slow, leaving: int) -> None:
+def test_a_waiter_that_is_killed_takes_nothing_from_the_others(slow: Slow, leaving: int) -> None:
     flight = SingleFlight(slow)
     waiting = [gevent.spawn(flight.join) for _ in range(3)]
     gevent.sleep(0)
@@ -53,14 +53,14 @@ def test_it_ends_when_all_have_left(slow: Slow) -> None:
     assert running.get() == 1
 
 
-def test_who_only_starts_it_does_not_wait(slow: Slow) -> None:
+def test_it_can_be_started_without_a_wait(slow: Slow) -> None:
     flight = SingleFlight(slow)
     assert flight.start() is flight.start()
     slow.may_end.set()
     assert flight.join() == 1
 
 
-def test_a_bug_is_everybody_s_and_does_not_stay(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_reaches_all_waiters_and_does_not_stay(capfd: pytest.CaptureFixture[str]) -> None:
     divisors = [0, 1]
     flight = SingleFlight(lambda: 1 // divisors.pop(0))
     waiting = [gevent.spawn(flight.join) for _ in range(2)]

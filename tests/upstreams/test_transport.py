@@ -97,11 +97,6 @@ def test_a_name_that_cannot_be_resolved_is_unreachable(transport, monkeypatch, e
     assert refusal(transport, "http://upstream.example") is UpstreamUnreachable
 
 
-def test_a_server_without_tls_behind_an_https_url_is_unreachable(transport, serve):
-    server = serve([b"HTTP/1.1 400 Bad Request\r\n\r\n", close], listens=False)
-    assert refusal(transport, server.url.replace("http:", "https:")) is UpstreamUnreachable
-
-
 def test_a_connection_that_times_out_in_tcp_is_a_connect_timeout(transport, monkeypatch):
     def time_out(*args: object, **rest: object) -> None:
         raise TimeoutError
@@ -595,6 +590,10 @@ def test_time_limits_hold_over_gevent_s_sockets(adapter):
         "connect: killed meanwhile": "0 more descriptors",
         "connect: TLS hangs": "UpstreamConnectTimeout",
         "connect: TLS hung": "0 more descriptors",
+        "connect: the proxy hangs": "UpstreamConnectTimeout",
+        "connect: TLS hangs behind the proxy": "UpstreamConnectTimeout",
+        "connect: TLS hung behind the proxy": "0 more descriptors",
+        "connect: the proxy is slow, and TLS": "UpstreamConnectTimeout",
         "fetch: no answer": "UpstreamFirstEventTimeout",
         "fetch: trickling body": "UpstreamFirstEventTimeout",
         "a caller's own time limit": "Timeout",

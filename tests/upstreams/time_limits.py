@@ -31,7 +31,7 @@ from gpt_oss_proxy.upstreams.chatkit import ChatKit  # noqa: E402
 from gpt_oss_proxy.upstreams.decoder import Decoder  # noqa: E402
 from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, read_blocks  # noqa: E402
 from tests.upstreams.decoding import ask, sse_bytes  # noqa: E402
-from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, RawServer, Step, chunk, with_length  # noqa: E402
+from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, RawServer, Step, chunk, close, with_length  # noqa: E402
 
 Upstream.grace_seconds = transport._ERROR_BODY_SECONDS = 0.1
 FAST = sys.argv[1] == "fast"
@@ -185,19 +185,33 @@ def name_lookup_hangs() -> object:
         return send("http://upstream.example")
 
 
-def tls_hangs() -> object:
-    return send(RawServer([hang]).url.replace("http:", "https:"))
+def over_tls(*steps: Step) -> Callable[[], object]:
+    """Return what asks a server over TLS that does this."""
+    url = RawServer(steps).url.replace("http:", "https:")
+    return lambda: send(url)
 
 
-def what_tls_leaves() -> str:
+def what_is_left(fail: Callable[[], object]) -> str:
     gc.disable()
-    url = RawServer([hang]).url.replace("http:", "https:")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        outcome(lambda: send(url))
+        outcome(fail)
     left = len(os.listdir("/proc/self/fd")) - before - 3  # the server's own
     gc.enable()
     return f"{left} more descriptors"
+
+
+ACCEPTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def behind(*steps: Step) -> Callable[[], object]:
+    """Return what asks an https upstream behind a proxy that does this."""
+    transport = Transport(connect_timeout_seconds=0.1, fast=FAST, proxy=RawServer(steps).url)
+    return lambda: transport.send("GET", "https://upstream.test", headers={}, body=None)
+
+
+# Neither takes as long as is allowed, but together they do.
+SLOW = (lambda _: gevent.sleep(0.07), ACCEPTED, lambda _: gevent.sleep(0.07), close)
 
 
 def own_limit() -> object:
@@ -298,9 +312,15 @@ print(
             "connect: nobody accepts": outcome(nobody_accepts),
             "connect: name look-up hangs": outcome(name_lookup_hangs),
             "connect: killed meanwhile": outcome(killed_while_connecting),
-            "connect: TLS hangs": outcome(tls_hangs),
+            "connect: TLS hangs": outcome(over_tls(hang)),
             # What requests' own adapter leaves, the garbage collector closes some time.
-            "connect: TLS hung": what_tls_leaves() if FAST else "0 more descriptors",
+            "connect: TLS hung": what_is_left(over_tls(hang)) if FAST else "0 more descriptors",
+            "connect: the proxy hangs": outcome(behind(hang)),
+            "connect: TLS hangs behind the proxy": outcome(behind(ACCEPTED, hang)),
+            "connect: TLS hung behind the proxy": (
+                what_is_left(behind(ACCEPTED, hang)) if FAST else "0 more descriptors"
+            ),
+            "connect: the proxy is slow, and TLS": outcome(behind(*SLOW)),
             "fetch: no answer": outcome(lambda: fetch(hang)),
             "fetch: trickling body": outcome(lambda: fetch(UNTIL_CLOSE, trickle)),
             "a caller's own time limit": outcome(own_limit),

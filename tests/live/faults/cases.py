@@ -14,6 +14,7 @@ from tests.live.faults.outcomes import (
     GOOD,
     NOT_CONNECTED,
     UNREACHABLE,
+    UNTRUSTED,
     Case,
 )
 from tests.live.faults.sending import (
@@ -48,9 +49,13 @@ KEPT = [
 ADDRESSES = [
     Case("a port where nobody listens", lambda a: [], UNREACHABLE),
     Case("a name that does not exist", lambda a: [], UNREACHABLE),
-    Case("https to a server that speaks http", lambda a: [], UNREACHABLE),
-    Case("a certificate that nobody has signed", lambda a: [], UNREACHABLE),
+    Case("a proxy that does not let us through", lambda a: [], UNREACHABLE),
     Case("https to a server that hangs up", lambda a: [], UNREACHABLE),
+    Case("https to a server that speaks http", lambda a: [], UNTRUSTED),
+    Case("a certificate of an unknown authority", lambda a: [], UNTRUSTED),
+    Case("a certificate that is its own authority", lambda a: [], UNTRUSTED),
+    Case("a certificate that has expired", lambda a: [], UNTRUSTED),
+    Case("a certificate of another host", lambda a: [], UNTRUSTED),
     Case("https to a server that says nothing", lambda a: [], NOT_CONNECTED),
     Case("a server that takes no connections", lambda a: [], NOT_CONNECTED),
 ]

@@ -36,6 +36,7 @@ def failure(status: int, kind: str, code: str, retry_after: str | None = None) -
 
 GOOD = Outcome()
 UNREACHABLE = failure(502, "upstream_error", "upstream_unreachable")
+UNTRUSTED = failure(502, "upstream_error", "upstream_tls")
 BROKEN = failure(502, "upstream_error", "upstream_connection_error")
 INCOMPLETE = failure(502, "upstream_error", "upstream_incomplete")
 MALFORMED = failure(502, "upstream_error", "upstream_protocol_error")
