@@ -11,12 +11,23 @@ from functools import partial
 
 import msgspec
 
-from gpt_oss_proxy.chat.events import Event, Finish, Lists, Started, TextDelta, TextReplaced, ToolCallDelta, Usage
-from gpt_oss_proxy.chat.filter import Fault
+from gpt_oss_proxy.chat.events import (
+    Event,
+    Finish,
+    Lists,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TextReplaced,
+    ToolCallDelta,
+    Usage,
+)
+from gpt_oss_proxy.chat.filter import Fault, Filter
 from gpt_oss_proxy.chat.lists import ClosableLists, Opened, Shortcut
 from gpt_oss_proxy.chat.long_text import LongText
 from gpt_oss_proxy.chat.prepare import Emulation
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
+from gpt_oss_proxy.chat.second_try import SecondTry
 from gpt_oss_proxy.chat.tokens import Vocabulary
 from gpt_oss_proxy.chat.tool_calls import Calls
 
@@ -106,7 +117,11 @@ class _Try:
         self._vocabulary = vocabulary
         self.filters = emulation.filters(vocabulary, calls)
         self._before = before
+        if before and not emulation.is_held:
+            self.filters += before.followed()
         self._raw = LongText()  # what the model wrote
+        self._out: LongText | None = None  # what of it has gone out, where that differs
+        self._reasoned = False  # reasoning has gone out
         self._usage: Usage | None = None
         self._said = False
         self._finished = False
@@ -145,6 +160,8 @@ class _Try:
         if not through(text):
             return False
         self._raw.append(text)
+        if self._out is not None:
+            self._out.append(text)
         self._said = True
         return True
 
@@ -168,6 +185,15 @@ class _Try:
         told = Message("user", (Text(fault.correction),))
         return msgspec.structs.replace(request, messages=(*request.messages, written, told))
 
+    def followed(self) -> list[Filter]:
+        """Return the filter of a try that follows what has gone out of this one."""
+        text, calls = str(self._raw if self._out is None else self._out), bool(self.calls and self.calls.any_gone_out)
+        if not (text or calls or self._reasoned):
+            return []
+        waits = self._emulation.tools is not None and (calls or bool(text))
+        is_json = self._emulation.response_format is not None
+        return [SecondTry(text, reasoned=self._reasoned, waits=waits, is_json=is_json)]
+
     def _are_all(self, events: list[Event]) -> bool:
         """Return whether these are the last events, and no filter would change any, as mostly none does. Note them."""
         if not events or type(events[-1]) is not Finish or self._finished or self._usage or self._before:
@@ -179,8 +205,7 @@ class _Try:
         for step in self.filters:
             if not (_passes(step.mark, said) and step.ends_plainly()):
                 return False
-        for text in texts:
-            self._raw.append(text)
+        self._note(texts, texts)
         self._said = self._finished = self._heard_out = True
         return True
 
@@ -206,15 +231,15 @@ class _Try:
         return said
 
     def _run_filters(self, events: list[Event]) -> list[Event]:
-        for event in events:
-            if isinstance(event, TextDelta):
-                self._raw.append(event.text)
+        written = _texts(events)
         fault: Fault | None = None
         for step in self.filters:
             if not _passes(step.mark, events):
                 events = step.feed(events)
             fault = fault or step.fault
+        self._note(written, _texts(events))
         if events:
+            self._reasoned = self._reasoned or any(type(event) is ReasoningDelta for event in events)
             self._said = True
             self._finished = self._finished or isinstance(events[-1], Finish)
         if not self._finished:  # a stop word before it has ended the answer
@@ -228,10 +253,19 @@ class _Try:
             return []
         self.filters[:] = self._emulation.filters(self._vocabulary, self.calls)
         text = event.applied(str(self._raw))
-        self._raw = LongText()
+        self._raw, self._out = LongText(), None
         events = self._run_filters([TextDelta(text)] if text else [])
         replaced = "".join(event.text for event in events if isinstance(event, TextDelta))
         return [TextReplaced(replaced), *(event for event in events if not isinstance(event, TextDelta))]
+
+    def _note(self, written: list[str], gone_out: list[str]) -> None:
+        if self._out is None and gone_out != written and not self._emulation.is_held:
+            self._out = self._raw.copy()
+        for text in written:
+            self._raw.append(text)
+        if self._out is not None:
+            for text in gone_out:
+                self._out.append(text)
 
     def _whole_usage(self) -> Usage | None:
         """Return what the upstream reported of all tries; a number that lacks some of them would be wrong."""
@@ -253,6 +287,10 @@ def _passes(mark: str | None, events: list[Event]) -> bool:
         elif kind is Finish or kind is ToolCallDelta:
             return False
     return True
+
+
+def _texts(events: list[Event]) -> list[str]:
+    return [event.text for event in events if type(event) is TextDelta]
 
 
 def _in_parts(events: list[Event]) -> Iterable[list[Event]]:

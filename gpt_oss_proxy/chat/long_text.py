@@ -20,6 +20,12 @@ class LongText:
             self._blocks.append("".join(pieces))
             pieces.clear()
 
+    def copy(self) -> "LongText":
+        """Return another one that goes its own way from now on; what both have so far they share."""
+        other = LongText()
+        other._blocks, other._pieces = self._blocks.copy(), self._pieces.copy()
+        return other
+
     def replace(self, text: str) -> None:
         """Let the text be this one."""
         self._blocks[:] = (text,)

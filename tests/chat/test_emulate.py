@@ -202,6 +202,131 @@ def test_of_a_whole_answer_nothing_goes_out_before_it_is_right() -> None:
     assert text_of(found) == ""
 
 
+UNKNOWN = "[#1 call wether] {}"
+SEARCH = "<|channel|>commentary to=functions.search<|message|>{}<|call|>"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("first", "options"),
+    [
+        (UNKNOWN, {}),
+        (FAULTY, {}),
+        ("", {"tool_choice": "required"}),
+        (f"{UNKNOWN} and so on", {"stop": "STOP", "max_tokens": 1000}),
+    ],
+    ids=["unknown tool", "wrong type", "no call", "with other filters"],
+)
+@pytest.mark.parametrize("again", ["", "Let me see.\n", "Sorry! Let me call it properly.\n", "Let me\n"])
+def test_text_before_a_faulty_call_is_sent_once(stream: bool, first: str, options: Any, again: str) -> None:
+    model = Model(
+        [[TextDelta("Let me ")], [TextDelta("see.\n"), TextDelta(first)], [Finish("stop")]],
+        [*([TextDelta(text)] for text in (again, RIGHT) if text), [TextDelta("Done.")], [Finish("stop")]],
+    )
+    found = flat(run(model, prepared(stream, tools=[WEATHER], **options)))
+    # Of a whole answer the first try is not shown, so nothing is repeated.
+    assert text_of(found) == ("Let me see.\n" if stream else f"{again}Done.")
+    assert calls_of(found) == [("get_weather", '{"city": "Paris"}')]
+    assert reason_of(found) == "tool_calls"
+
+
+def test_reasoning_before_a_faulty_call_is_sent_once() -> None:
+    thoughts = [ReasoningDelta("They want the weather. "), ReasoningDelta("I call a tool.")]
+    for first in ([[thought] for thought in thoughts], [thoughts]):
+        model = Model([*first, [TextDelta(UNKNOWN)]], [*first, [TextDelta(RIGHT), Finish("stop")]])
+        found = flat(run(model, prepared(True, tools=[WEATHER])))
+        assert reasoning_of(found) == "They want the weather. I call a tool."
+        assert calls_of(found) == [("get_weather", '{"city": "Paris"}')]
+    late = Model([[TextDelta(UNKNOWN)]], [[thoughts[1]], [TextDelta(RIGHT), Finish("stop")]])
+    assert reasoning_of(flat(run(late, prepared(True, tools=[WEATHER])))) == "I call a tool."
+
+
+def test_calls_that_have_gone_out_are_followed_by_the_corrected_one_and_no_text() -> None:
+    model = Model(
+        [[TextDelta(f"{RIGHT} {UNKNOWN}")]], [[TextDelta(f"Sorry: {RIGHT} [#1 call now] {{}}")], [Finish("stop")]]
+    )
+    found = flat(run(model, prepared(True, tools=[NOW, WEATHER])))
+    assert (calls_of(found), text_of(found)) == ([("get_weather", '{"city": "Paris"}'), ("now", "{}")], "")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("with_shortcut", [True, False])
+@pytest.mark.parametrize(
+    ("first", "sent"),
+    [
+        (["Let me ", "see.", SEARCH], "Let me see."),
+        (
+            ["<|channel|>analysis<|message|>Hm<|end|><|channel|>final<|message|>Let ", "me ", "see.", SEARCH],
+            "Let me see.",
+        ),
+        ([f"Let me see.{SEARCH}"], "Let me see."),
+        ([SEARCH], ""),
+    ],
+    ids=["in pieces", "with markup", "together", "none"],
+)
+@pytest.mark.parametrize(
+    ("second", "new"),
+    [
+        (["Let me", " see. It", " is noon."], " It is noon."),
+        (["Let me see."], ""),
+        (["It is", " noon."], "\n\nIt is noon."),
+        (["<|channel|>analysis<|message|>Hm<|end|><|channel|>final<|message|>It is noon."], "\n\nIt is noon."),
+    ],
+)
+def test_a_second_try_that_calls_nothing_loses_nothing_and_repeats_nothing(
+    stream: bool, with_shortcut: bool, first: list[str], sent: str, second: list[str], new: str
+) -> None:
+    model = Model(*([*([TextDelta(text)] for text in texts), [Finish("stop")]] for texts in (first, second)))
+    found: list[Event] = []
+    shortcut = (lambda text: not found.append(TextDelta(text))) if with_shortcut else None
+    for events in emulate(prepared(stream, harmony=True), model.ask, Characters(), str, shortcut):
+        found += events
+    if not sent:
+        new = "".join(second).rpartition("|>")[2]
+    assert text_of(found) == sent + new
+    assert len(reasoning_of(found)) in (0, 2)
+    assert reason_of(found) == "stop"
+
+
+def test_text_that_was_taken_back_before_a_fault_has_not_gone_out() -> None:
+    model = Model(
+        [[TextDelta("<|channel|>final<|message|>old")], [TextReplaced(f"Let me see. {SEARCH}"), Finish("stop")]],
+        [[TextDelta("Let me see. It is noon.")], [Finish("stop")]],
+    )
+    found = flat(run(model, prepared(harmony=True)))
+    assert found == [
+        TextDelta("old"),
+        TextReplaced("Let me see. "),
+        TextDelta("It is noon."),
+        Finish("stop"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "options"),
+    [
+        ([[ReasoningDelta("Hm.")], [TextDelta(UNKNOWN)]], {"tools": [WEATHER]}),  # there is no text to repeat
+        ([[TextDelta("Well. ")], [TextDelta(SEARCH)]], {}),  # no call can come
+    ],
+)
+def test_an_answer_of_a_second_try_streams(first: list[Step], options: dict[str, Any]) -> None:
+    model = Model(first, [[TextDelta("It ")], [TextDelta("is ")], [TextDelta("noon.")], [Finish("stop")]])
+    said = [text_of(events) for events in run(model, prepared(True, harmony=True, **options))]
+    assert [text.strip() for text in said if text][-3:] == ["It", "is", "noon."]
+
+
+def test_json_of_a_stream_is_sent_once_whether_a_call_follows_it_or_not() -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": JSON_SCHEMA}}
+    first: list[Step] = [[TextDelta('Here: {"a": 1}\n')], [TextDelta(UNKNOWN)]]
+    for second, calls in ((f'{{"a": 1}} {RIGHT}', 1), ('```{"a": 1}```', 0)):
+        model = Model(list(first), [[TextDelta(second)], [Finish("stop")]])
+        found = flat(run(model, prepared(True, tools=[WEATHER], response_format=form)))
+        assert (text_of(found), len(calls_of(found))) == ('{"a": 1}', calls)
+    model = Model(list(first), [[TextDelta('{"a": 2}')], [Finish("stop")]])
+    with pytest.raises(GatewayError, match="began twice"):
+        run(model, prepared(True, tools=[WEATHER], response_format=form))
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("together", [True, False])
 def test_a_stop_word_before_a_faulty_call_ends_the_answer(stream: bool, together: bool) -> None:
@@ -316,6 +441,9 @@ def test_usage_is_that_of_all_tries_or_left_to_be_counted() -> None:
     missing: list[Step] = [[TextDelta("No.")], [Usage(10, 5, 1, 2), Finish("stop")]]
     required = prepared(tools=[WEATHER], tool_choice="required")
     assert flat(run(Model(missing, second), required))[-2:] == [Usage(30, 11, 1, 2), Finish("tool_calls")]
+    streamed = prepared(True, tools=[WEATHER], tool_choice="required")
+    found = flat(run(Model([list(step) for step in missing], second), streamed))
+    assert (text_of(found), found[-2:]) == ("No.", [Usage(30, 11, 1, 2), Finish("tool_calls")])
     cut = Model([[TextDelta("abc"), Usage(1, 1), Finish("stop")]])
     assert flat(run(cut, prepared(stop="b"))) == [TextDelta("a"), Finish("stop")]
 

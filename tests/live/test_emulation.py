@@ -272,6 +272,33 @@ def test_a_bad_call_after_text_is_an_error_event(base: str, model: str) -> None:
     assert b"no_such_tool" not in answer.body.split(b'"error"')[0]
 
 
+@pytest.mark.parametrize("script", ["unknown", "wrongtype", "malformed", "nocall"])
+@WAYS
+@BOTH
+def test_what_is_said_and_thought_before_a_bad_call_comes_once(
+    base: str, model: str, script: str, streamed: bool, upstream: Upstream
+) -> None:
+    served = upstream.connections()["served"]
+    text = dictated(f"{script} say=First: a look. think=I must call.", OSLO)
+    fields: dict[str, Any] = {"tools": TOOLS, "tool_choice": "required" if script == "nocall" else "auto"}
+    if streamed:
+        answer = stream(base, model, text, **fields)
+        assert (answer.errors(), answer.finishes()) == ([], ["tool_calls"])
+        said, calls = answer.text(), assembled(tool_deltas(answer))
+        thought = "".join(delta.get("reasoning") or "" for delta in answer.deltas())
+    else:
+        message = chat(base, model, text, **fields).json()["choices"][0]["message"]
+        said, thought = message["content"], message["reasoning"]
+        calls = [
+            (call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message["tool_calls"]
+        ]
+    # What a model says in place of a call that it must make cannot be known to be no answer.
+    assert said.removesuffix("I would rather talk.").strip() == "First: a look."
+    assert thought == "I must call."
+    assert calls == [("population", {"city": "Oslo"})]
+    assert upstream.connections()["served"] == served + 2
+
+
 @pytest.mark.parametrize("model", ["gpt-oss-20b", "gpt-4o"])
 def test_tools_work_in_the_other_dialects_too(
     gateway: Gateway, chatkit: Upstream, ai_sdk: Upstream, model: str

@@ -106,8 +106,13 @@ def call(prompt: Prompt) -> str:
     """Call as dictated; when there are results, tell them."""
     if prompt.results:
         return f"The tools say: {'; '.join(prompt.results)}."
-    prose = prompt.options.get("say")
-    return (f"{prose}\n\n" if prose else "") + good_calls(prompt)
+    return prose(prompt) + good_calls(prompt)
+
+
+def prose(prompt: Prompt) -> str:
+    """Return what is to be said before a call."""
+    words = prompt.options.get("say")
+    return f"{words}\n\n" if words else ""
 
 
 def mended(wrong: Any) -> Any:
@@ -116,7 +121,7 @@ def mended(wrong: Any) -> Any:
     def script(prompt: Prompt) -> str:
         if prompt.results or (prompt.complaints and prompt.options.get("always") != "1"):
             return call(prompt)
-        return str(wrong(prompt))
+        return prose(prompt) + str(wrong(prompt))
 
     return script
 
