@@ -15,6 +15,7 @@ from gpt_oss_proxy.blueprints.lean_flask import LeanFlask
 from gpt_oss_proxy.chat.tokens import O200k, Vocabulary
 from gpt_oss_proxy.gateway.auth import Keys
 from gpt_oss_proxy.gateway.board import Board
+from gpt_oss_proxy.gateway.body_budget import BodyBudget
 from gpt_oss_proxy.gateway.breaker import Breaker
 from gpt_oss_proxy.gateway.call import Candidate
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
@@ -92,6 +93,7 @@ class Gateway(LeanFlask):
     dispatcher: Dispatcher
     board: Board
     metrics: Metrics
+    bodies: BodyBudget
     write_seconds: float
 
 
@@ -124,6 +126,7 @@ def create_app(
     )
     metrics = app.metrics = Metrics(places, router.guards, folder=folder)
     keys = Keys(settings.api_keys)
+    app.bodies = BodyBudget(settings.max_bodies_bytes)
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the default provider
     app.url_map.strict_slashes = False  # a redirect would be an HTML page, and SDKs do not repeat a POST
     app.url_map.merge_slashes = False
@@ -135,7 +138,7 @@ def create_app(
         views = Blueprint(name, __name__, url_prefix=prefix)
         if settings.api_keys:
             views.before_request(lambda: keys.check(request.environ.get("HTTP_AUTHORIZATION", "")))
-        views.register_blueprint(inference.blueprint(CLIENT_APIS, app.dispatcher, settings))
+        views.register_blueprint(inference.blueprint(CLIENT_APIS, app.dispatcher, app.bodies, settings))
         views.register_blueprint(models.blueprint(router, settings.demonstration))
         app.register_blueprint(views)
     return app

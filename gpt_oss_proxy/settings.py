@@ -208,6 +208,12 @@ class Settings:
         _integer(1, 86400), 30, "time that running answers get when the process is told to stop", unit="s"
     )
     max_body_bytes: int = _setting(_integer(1024, 1024 * _MEBIBYTE), 32 * _MEBIBYTE, "largest request", unit="bytes")
+    max_bodies_bytes: int = _setting(
+        _integer(1024, 64 * 1024 * _MEBIBYTE),
+        256 * _MEBIBYTE,
+        "requests in a worker that no upstream has yet, all together, at least MAX_BODY_BYTES; above it is a 503",
+        unit="bytes",
+    )
     max_event_bytes: int = _setting(
         _integer(65536, 1024 * _MEBIBYTE), 16 * _MEBIBYTE, "largest single event of an upstream", unit="bytes"
     )
@@ -286,7 +292,13 @@ class Settings:
             # An empty variable counts as not set, as Docker and Render users expect.
             if environ.get(field.name.upper(), "").strip()
         }
-        return cls(**values)
+        settings = cls(**values)
+        if settings.max_bodies_bytes < settings.max_body_bytes:  # the largest request could never be taken
+            raise SettingsError(
+                f"MAX_BODIES_BYTES holds '{settings.max_bodies_bytes}'; allowed: "
+                f"a whole number that is not below MAX_BODY_BYTES, {settings.max_body_bytes}"
+            )
+        return settings
 
 
 def _parse(field: "dataclasses.Field[Any]", text: str) -> Any:

@@ -145,6 +145,18 @@ def test_what_is_allowed_is_told_in_words() -> None:
     assert str(raised.value) == "PORT holds 'http'; allowed: a whole number from 1 to 65535"
 
 
+@pytest.mark.parametrize(
+    ("environ", "held"),
+    [({"MAX_BODIES_BYTES": "4095", "MAX_BODY_BYTES": "4096"}, "4095"), ({"MAX_BODY_BYTES": "268435457"}, "268435456")],
+)
+def test_one_body_must_find_room_among_all(environ: dict[str, str], held: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(**environ)
+    allowed = f"a whole number that is not below MAX_BODY_BYTES, {environ['MAX_BODY_BYTES']}"
+    assert str(raised.value) == f"MAX_BODIES_BYTES holds '{held}'; allowed: {allowed}"
+    assert read(MAX_BODIES_BYTES="4096", MAX_BODY_BYTES="4096").max_bodies_bytes == 4096
+
+
 def test_a_secret_is_not_told() -> None:
     with pytest.raises(SettingsError) as raised:
         read(OPENAI_API_KEY="sk-sécret")

@@ -25,6 +25,7 @@ from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.adoption import RequestKey, request_key
 from gpt_oss_proxy.gateway.answer import Answer
+from gpt_oss_proxy.gateway.body_budget import BodyBudget
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
 from gpt_oss_proxy.gateway.relay import ClientGone
 from gpt_oss_proxy.settings import EFFORTS, REASONING_FIELDS, ReasoningFields, Settings
@@ -39,15 +40,17 @@ _TOOL = re.compile(r"^(tools|tool_choice)\b((?:\[\d+\])?)(?:\.function\b)?")
 _log = logging.getLogger(__name__)
 
 
-def blueprint(apis: Mapping[str, ClientApi], dispatcher: Dispatcher, settings: Settings) -> Blueprint:
+def blueprint(
+    apis: Mapping[str, ClientApi], dispatcher: Dispatcher, bodies: BodyBudget, settings: Settings
+) -> Blueprint:
     """Return the routes of the client APIs: name → module, see apis.base.ClientApi."""
     routes = Blueprint("inference", __name__)
     for name, api in apis.items():
-        routes.add_url_rule(api.PATH, name, _view(api, dispatcher, settings), methods=["POST"])
+        routes.add_url_rule(api.PATH, name, _view(api, dispatcher, bodies, settings), methods=["POST"])
     return routes
 
 
-def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callable[[], Any]:
+def _view(api: ClientApi, dispatcher: Dispatcher, bodies: BodyBudget, settings: Settings) -> Callable[[], Any]:
     def view(environ: Environ) -> Chat:
         with contextlib.ExitStack() as leaving:  # what the request has taken; the last is given back first
             leaving.callback(dispatcher.places.take().leave)  # before the body: to wait for its end costs memory, too
@@ -56,8 +59,11 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
         return response
 
     def answer_request(environ: Environ, leaving: contextlib.ExitStack) -> Chat:
+        share = bodies.share()
+        leaving.callback(share.give_back)
         body = read_body(
             environ,
+            share,
             max_bytes=settings.max_body_bytes,
             silence_seconds=settings.request_timeout_seconds,
             total_seconds=settings.total_timeout_seconds,
@@ -78,6 +84,8 @@ def _view(api: ClientApi, dispatcher: Dispatcher, settings: Settings) -> Callabl
             _blame_what_the_client_sent(error, chat_request)
             raise
         leaving.callback(answer.close)
+        share.give_back()  # an upstream has the request
+        del body
         record.reference = answer.reference
         record.ignored = answer.ignored
         stamp = Stamp(f"{api.ID_PREFIX}{answer.id}", answer.created, chat_request.model)

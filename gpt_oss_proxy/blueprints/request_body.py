@@ -10,26 +10,36 @@ from flask import Request
 from gunicorn.http.errors import ParseException
 
 from gpt_oss_proxy.errors import BodyTooLarge, InvalidRequest
+from gpt_oss_proxy.gateway.body_budget import Share
 
 _A_MOMENT = 0.001  # seconds; a limit of none or less would be no limit
 _PIECE_BYTES = 64 * 1024
 
 
-def read_body(environ: dict[str, Any], *, max_bytes: int, silence_seconds: float, total_seconds: float) -> bytes:
-    """Return the whole body. Raises BodyTooLarge, or InvalidRequest if it is broken, slow, or a foreign page's."""
+def read_body(
+    environ: dict[str, Any], share: Share, *, max_bytes: int, silence_seconds: float, total_seconds: float
+) -> bytes:
+    """Return the whole body. `share` takes its length before it is read, or, if that is not said, each piece of it.
+
+    Raises BodyTooLarge, Overloaded, or InvalidRequest if it is broken, slow, or a foreign page's.
+    """
     _refuse_foreign_forms(environ)
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise InvalidRequest("Send the body uncompressed, without Content-Encoding.", code="unsupported_encoding")
     length = _length(environ)
     if length is not None and length > max_bytes:
         raise _too_large(max_bytes)
-    body = _read(environ, length, max_bytes, silence_seconds, time.monotonic() + total_seconds)
+    if length is not None:
+        share.take(length)
+    body = _read(environ, share, length, max_bytes, silence_seconds, time.monotonic() + total_seconds)
     if length is not None and len(body) < length:
         raise InvalidRequest("The body ended before its Content-Length.", code="incomplete_body")
     return body
 
 
-def _read(environ: dict[str, Any], left: int | None, max_bytes: int, silence_seconds: float, due: float) -> bytes:
+def _read(
+    environ: dict[str, Any], share: Share, left: int | None, max_bytes: int, silence_seconds: float, due: float
+) -> bytes:
     # Not Flask's stream: it cuts a chunked body at its limit without a word.
     stream = environ["wsgi.input"]
     if left is None and not environ.get("wsgi.input_terminated"):
@@ -50,6 +60,8 @@ def _read(environ: dict[str, Any], left: int | None, max_bytes: int, silence_sec
             size += len(piece)
             if size > max_bytes:
                 raise _too_large(max_bytes)
+            if left is None:
+                share.take(len(piece))
     except (OSError, ParseException, ValueError) as error:
         raise InvalidRequest("The body is broken: its transfer coding is not valid.", code="incomplete_body") from error
     return b"".join(pieces)

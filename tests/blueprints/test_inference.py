@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import sys
 from typing import Any
 
 import gevent
@@ -11,6 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
 from gpt_oss_proxy.apis import chat_completions
+from gpt_oss_proxy.blueprints import inference
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
 from gpt_oss_proxy.errors import (
     GatewayError,
@@ -627,6 +629,69 @@ def test_every_place_is_given_back(script: list[Step], fields: dict[str, Any]) -
     app = gateway(Scripted(*script), retries=0)
     pieces(ask(app.test_client(), **fields))
     assert app.dispatcher.places.taken == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_body_is_held_until_an_upstream_has_it(stream: bool) -> None:
+    body = json.dumps({"messages": HELLO, "stream": stream})
+    app = gateway(Scripted(0.05, HI, LONG), max_bodies_bytes=len(body) + 1)
+    running = gevent.spawn(app.test_client().post, CHAT, data=body)
+    settle()
+    assert app.bodies.taken_bytes == len(body)
+    for path in (CHAT, "/chat/completions"):  # all have one budget
+        refused = app.test_client().post(path, data=body)
+        assert (refused.status_code, refused.json) == (503, Overloaded().body())
+    gevent.sleep(0.07)
+    assert (app.bodies.taken_bytes, app.dispatcher.places.taken) == (0, 1)
+    running.kill()
+    if running.successful() and isinstance(running.value, TestResponse):
+        running.value.close()
+
+
+def test_a_keepalive_says_that_an_upstream_has_the_body() -> None:
+    app = gateway(Scripted(LONG), keepalive_seconds=0.05)
+    response = ask(app.test_client(), stream=True)
+    assert app.bodies.taken_bytes == 0
+    response.close()
+
+
+def test_a_whole_answer_is_awaited_without_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = json.dumps({"messages": HELLO}).encode()
+    monkeypatch.setattr(inference, "read_body", lambda *_arguments, **_limits: body)
+    before = sys.getrefcount(body)
+    running = gevent.spawn(client(HI, LONG).post, CHAT)
+    settle()
+    assert (running.ready(), sys.getrefcount(body)) == (False, before)
+    running.kill()
+
+
+@pytest.mark.parametrize(
+    ("script", "sent"),
+    [
+        ([HI, END], {}),
+        ([HI, END], {"stream": True}),
+        ([HI, LONG], {"stream": True}),
+        ([RateLimited()], {}),
+        ([ValueError()], {}),
+        ([UpstreamIncomplete()], {"stream": True}),
+        ([HI], {"n": 9}),
+        ([HI], {"model": "unknown"}),
+        ([HI], {"user": "x" * 2000}),  # too large
+    ],
+)
+def test_all_that_bodies_take_is_given_back(script: list[Step], sent: dict[str, Any]) -> None:
+    app = gateway(Scripted(*script), retries=0, max_body_bytes=1500, max_bodies_bytes=1500)
+    ask(app.test_client(), **sent).close()
+    assert app.bodies.taken_bytes == 0
+
+
+@pytest.mark.parametrize("script", [[LONG], [HI, LONG]], ids=["silent", "begun"])
+def test_a_request_that_is_killed_gives_back_what_it_has_taken(script: list[Step]) -> None:
+    app = gateway(Scripted(*script))
+    running = gevent.spawn(ask, app.test_client())
+    settle()
+    running.kill()
+    assert (app.bodies.taken_bytes, app.dispatcher.places.taken) == (0, 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])

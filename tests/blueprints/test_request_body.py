@@ -10,6 +10,7 @@ from gunicorn.http.errors import InvalidChunkSize
 from werkzeug.test import TestResponse
 
 from gpt_oss_proxy.chat.events import Finish
+from gpt_oss_proxy.errors import Overloaded
 from tests.doubles import CHAT, HELLO, Scripted, gateway
 
 BODY = json.dumps({"messages": HELLO}).encode()
@@ -45,11 +46,13 @@ def post(
     headers: dict[str, str] | None = None,
     silence_seconds: float = 20,
     total_seconds: float = 20,
+    budget: int = 100 * LIMIT,
     **environ: Any,
 ) -> TestResponse:
     app = gateway(
         Scripted([Finish("stop")]),
         max_body_bytes=LIMIT,
+        max_bodies_bytes=budget,
         request_timeout_seconds=silence_seconds,
         total_timeout_seconds=total_seconds,
     )
@@ -58,13 +61,13 @@ def post(
     return app.test_client().post(CHAT, headers=headers, environ_overrides=environ)
 
 
-def chunked(body: object, silence_seconds: float = 20) -> TestResponse:
+def chunked(body: object, **limits: Any) -> TestResponse:
     environ = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
-    return post(body, silence_seconds=silence_seconds, **environ)
+    return post(body, **limits, **environ)
 
 
-def sized(body: object, length: object, silence_seconds: float = 20) -> TestResponse:
-    return post(body, silence_seconds=silence_seconds, CONTENT_LENGTH=str(length))
+def sized(body: object, length: object, **limits: Any) -> TestResponse:
+    return post(body, **limits, CONTENT_LENGTH=str(length))
 
 
 def refusal(response: TestResponse) -> tuple[int, str]:
@@ -188,3 +191,29 @@ def test_a_body_that_keeps_moving_is_limited_too_and_its_rest_is_no_request() ->
 def test_time_limits_of_others_are_not_taken_for_ours() -> None:
     with pytest.raises(gevent.Timeout), gevent.Timeout(0.02):
         sized(Slow(20.0), len(BODY))
+
+
+# What all requests may hold together
+
+
+def test_a_body_may_be_as_large_as_the_room_that_is_left() -> None:
+    assert sized(padded(1000), 1000, budget=1000).status_code == 200
+    assert sized(Slow(padded(500), b" " * 500), 1000, budget=1000).status_code == 200
+    assert chunked(padded(1000), budget=1000).status_code == 200
+
+
+def test_a_length_that_finds_no_room_is_refused_unread() -> None:
+    stream = Slow(BODY)
+    response = sized(stream, 1001, budget=1000)
+    assert (response.status_code, response.json, stream.wanted) == (503, Overloaded().body(), [])
+    assert response.headers["retry-after"] == "5"
+
+
+def test_a_body_without_a_length_is_refused_when_it_has_come_to_the_end_of_the_room() -> None:
+    stream = Slow(*[b" " * 100] * 1000)
+    response = chunked(stream, budget=1000)
+    assert (response.status_code, response.json, len(stream.wanted)) == (503, Overloaded().body(), 11)
+
+
+def test_what_could_never_be_taken_is_too_large_however_little_room_there_is() -> None:
+    assert sized(Slow(BODY), LIMIT + 1, budget=10).status_code == 413

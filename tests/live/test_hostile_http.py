@@ -1,13 +1,16 @@
 """What is hardly HTTP, sent to real gunicorn: never a page, never a 500, and the gateway goes on."""
 
+import contextlib
 import json
 import socket
 import time
 
 import pytest
 
+from tests.live.children import wait_for
 from tests.live.conftest import Gateway, answers
-from tests.live.talk import chat, error_of, failed, post, text_of
+from tests.live.talk import SECONDS, chat, error_of, failed, post, text_of
+from tests.live.wire import Connection
 
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n"
 HELLO = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
@@ -96,6 +99,17 @@ def test_a_body_above_the_limit_is_a_413_and_the_connection_can_be_used_on(gatew
     base = gateway(MAX_BODY_BYTES=2048)
     assert failed(post(base, b" " * 4096)) == (413, "invalid_request_error", "body_too_large")
     assert text_of(chat(base, "gpt-4o", "hello")) == "hello"
+
+
+def test_a_body_that_finds_no_room_beside_others_is_a_503_before_it_comes_until_they_are_gone(gateway: Gateway) -> None:
+    base = gateway(MAX_BODY_BYTES=2048, MAX_BODIES_BYTES=2048)
+    with contextlib.closing(Connection(base)) as slow:
+        slow.head("Content-Length: 2000")
+        wait_for("it to be counted", lambda: chat(base, "gpt-4o", "hello").status_code == 503, SECONDS)
+        answer = say(base, CHAT + b"Content-Length: 100\r\n\r\n")
+        assert refused(answer) == (503, "overloaded")
+        assert b"\r\nretry-after: 5\r\n" in answer
+    wait_for("room", lambda: chat(base, "gpt-4o", "hello").status_code == 200, SECONDS)
 
 
 def test_a_body_that_does_not_arrive_is_a_400_in_bounded_time(gateway: Gateway) -> None:
