@@ -1,11 +1,11 @@
 """What holds for every answer: ids, timing, headers, the log, and that every error has OpenAI's shape."""
 
-import contextlib
 import logging
 import os
 import re
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request
@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from gpt_oss_proxy.apis.base import render_error
-from gpt_oss_proxy.blueprints.reply import Pieces, Reply
+from gpt_oss_proxy.blueprints.reply import Pieces, Reply, call_each
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
 from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.metrics import Metrics
@@ -37,13 +37,7 @@ def install(app: Flask, metrics: Metrics) -> None:
 
         pieces: Any = application(environ, start)
 
-        def end() -> None:
-            with contextlib.ExitStack() as ending:
-                ending.callback(metrics.note, record)
-                ending.callback(record.write)
-                pieces.close()
-
-        return Pieces(pieces, end)
+        return Pieces(pieces, partial(call_each, (pieces.close, record.write, partial(metrics.note, record))))
 
     app.wsgi_app = begin  # type: ignore[method-assign] # as Flask's documentation has it
     app.response_class = Reply

@@ -1,6 +1,5 @@
 """One view for every client API: body in, answer out, streamed or whole."""
 
-import contextlib
 import errno
 import logging
 import re
@@ -25,7 +24,7 @@ from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.adoption import RequestKey, request_key
 from gpt_oss_proxy.gateway.answer import Answer
-from gpt_oss_proxy.gateway.body_budget import BodyBudget
+from gpt_oss_proxy.gateway.body_budget import BodyBudget, Share
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
 from gpt_oss_proxy.gateway.relay import ClientGone
 from gpt_oss_proxy.settings import EFFORTS, REASONING_FIELDS, ReasoningFields, Settings
@@ -52,15 +51,20 @@ def blueprint(
 
 def _view(api: ClientApi, dispatcher: Dispatcher, bodies: BodyBudget, settings: Settings) -> Callable[[], Any]:
     def view(environ: Environ) -> Chat:
-        with contextlib.ExitStack() as leaving:  # what the request has taken; the last is given back first
-            leaving.callback(dispatcher.places.take().leave)  # before the body: to wait for its end costs memory, too
-            response = answer_request(environ, leaving)
-            response.call_on_close(leaving.pop_all().close)
+        place, share = (
+            dispatcher.places.take(),
+            bodies.share(),
+        )  # before the body: to wait for its end costs memory, too
+        try:
+            response = answer_request(environ, share)
+        except BaseException:  # killed, too: it is raised again
+            share.give_back()
+            place.leave()
+            raise
+        response.call_on_close(place.leave)
         return response
 
-    def answer_request(environ: Environ, leaving: contextlib.ExitStack) -> Chat:
-        share = bodies.share()
-        leaving.callback(share.give_back)
+    def answer_request(environ: Environ, share: Share) -> Chat:
         body = read_body(
             environ,
             share,
@@ -83,9 +87,17 @@ def _view(api: ClientApi, dispatcher: Dispatcher, bodies: BodyBudget, settings: 
         except InvalidRequest as error:
             _blame_what_the_client_sent(error, chat_request)
             raise
-        leaving.callback(answer.close)
         share.give_back()  # an upstream has the request
         del body
+        try:
+            response = respond(environ, answer, record, chat_request)
+        except BaseException:  # killed, too: it is raised again
+            answer.close()
+            raise
+        response.call_on_close(answer.close)
+        return response
+
+    def respond(environ: Environ, answer: Answer, record: Record, chat_request: ChatRequest) -> Chat:
         record.reference = answer.reference
         record.ignored = answer.ignored
         stamp = Stamp(f"{api.ID_PREFIX}{answer.id}", answer.created, chat_request.model)

@@ -118,10 +118,14 @@ class ClientSocket(gevent.socket.socket):
             with contextlib.suppress(OSError):
                 os.write(self.descriptor, self.unsent)
         self.unsent = b""
-        with contextlib.ExitStack() as closing:  # the last that is pushed is closed first
-            closing.callback(super().close)
-            for watched in (self._reader, self._writable):
-                if watched:
-                    closing.callback(watched.close)
-            self._reader = self._writable = None
-            self.descriptor = -1
+        reader, self._reader, writable, self._writable = self._reader, None, self._writable, None
+        self.descriptor = -1
+        try:
+            if reader:
+                reader.close()
+        finally:
+            try:
+                if writable:
+                    writable.close()
+            finally:
+                super().close()
