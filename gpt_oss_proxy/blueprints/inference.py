@@ -51,10 +51,8 @@ def blueprint(
 
 def _view(api: ClientApi, dispatcher: Dispatcher, bodies: BodyBudget, settings: Settings) -> Callable[[], Any]:
     def view(environ: Environ) -> Chat:
-        place, share = (
-            dispatcher.places.take(),
-            bodies.share(),
-        )  # before the body: to wait for its end costs memory, too
+        place = dispatcher.places.take()  # before the body: what waits for its end costs memory, too
+        share = bodies.share()
         try:
             response = answer_request(environ, share)
         except BaseException:  # killed, too: it is raised again
