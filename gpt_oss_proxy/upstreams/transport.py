@@ -97,7 +97,7 @@ class Transport:
             raise UpstreamConnectionError from error
         if response.status_code != 200:
             with response:
-                if response.status_code == 407 and proxies and url.startswith("http:"):  # the proxy's own answer
+                if response.status_code == 407 and proxies and url.lower().startswith("http:"):  # its own answer
                     raise UpstreamUnreachable(reason=f"the proxy answered 407 {response.reason}")
                 raise _status_error(response)
         coding = response.headers.get("Content-Encoding")

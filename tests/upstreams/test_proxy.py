@@ -194,8 +194,9 @@ def test_a_proxy_that_is_not_there_is_unreachable(through, serve):
         assert (type(found), found.reason) == (UpstreamUnreachable, "Connection refused")
 
 
-def test_a_request_that_the_proxy_refuses_for_its_credentials_is_unreachable(through, serve):
-    found = through(serve([REFUSED]), CREDENTIALS).refusal("http://upstream.test")
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_a_request_that_the_proxy_refuses_for_its_credentials_is_unreachable(through, serve, scheme):
+    found = through(serve([REFUSED]), CREDENTIALS).refusal(f"{scheme}://upstream.test")
     assert (type(found), found.reason) == (UpstreamUnreachable, "the proxy answered 407 Proxy Authentication Required")
     assert found.message == UpstreamUnreachable.message
 
