@@ -366,14 +366,17 @@ def test_a_message_after_a_removal_is_the_answer():
 
 def test_a_message_after_a_removal_begins_anew_in_a_stream_if_nothing_else_is_left():
     events = [added(), delta("Hel"), removed(), delta("No.", id="n"), done("No.", id="n")]
-    shown = [TextDelta("Hel"), TextDelta("No."), TextReplaced("No."), Finish("stop")]
-    assert run(decoder(), sse_bytes(*events)) == (shown, None)
+    said = TextReplaced("", kept=((0, 3, 6),))
+    assert run(decoder(), sse_bytes(*events)) == ([TextDelta("Hel"), TextDelta("No."), said, Finish("stop")], None)
+    assert said.applied("HelNo.") == "No."
 
 
 def test_a_message_after_a_removal_is_separated_in_a_stream_from_what_is_left():
     events = [*HI, added(id="n"), delta("Hel", id="n"), removed("n"), delta("No.", id="o"), done("No.", id="o")]
     shown = [TextDelta(text) for text in ("Hi", "\n\nHel", "\n\nNo.")]
-    assert run(decoder(), sse_bytes(*events)) == ([*shown, TextReplaced("Hi\n\nNo."), Finish("stop")], None)
+    said = TextReplaced("\n\n", kept=((0, 0, 2), (2, 9, 12)))
+    assert run(decoder(), sse_bytes(*events)) == ([*shown, said, Finish("stop")], None)
+    assert said.applied("Hi\n\nHel\n\nNo.") == "Hi\n\nNo."
 
 
 def test_a_removal_takes_back_one_message_and_leaves_the_image_before_it():
