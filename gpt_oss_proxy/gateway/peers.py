@@ -239,7 +239,10 @@ class Peers:
     def bury(self, pid: int) -> None:
         """Remove what a dead worker has left."""
         dead = _socket_name(pid)
-        for path in self._folder.iterdir() if self._folder and self._folder.is_dir() else ():
+        found: list[Path] = []
+        with contextlib.suppress(OSError):  # the folder is gone, or no descriptor is left: the master must go on
+            found += self._folder.iterdir() if self._folder else ()
+        for path in found:
             with contextlib.suppress(OSError):
                 if path.name == dead or (path.is_symlink() and os.readlink(path) == dead):
                     path.unlink()

@@ -1,6 +1,7 @@
 """Workers that find each other's answers: two meeting places in one folder, over real Unix sockets."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -312,3 +313,13 @@ def test_who_reads_here_is_counted(workers: Workers) -> None:
         list(lists)
     gevent.sleep(0.02)
     assert one.peers.lent == 0
+
+
+def test_a_folder_that_cannot_be_read_does_not_end_the_master(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_path: Path) -> Iterator[Path]:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    workers[0].peers.bury(2)
