@@ -169,7 +169,7 @@ def test_a_failure_is_not_kept(adoption: Adoption) -> None:
     _, answer = record(adoption, A, UpstreamIncomplete(), key=named())
     assert heard(answer) == [A, "UpstreamIncomplete"]
     assert adoption.find(named()) is None
-    assert adoption._named == {}
+    assert (adoption._named, len(adoption._kept), adoption._kept_bytes) == ({}, 0, 0)
 
 
 @pytest.mark.parametrize(("limit", "most"), [("_MOST_KEPT", 2), ("_KEPT_BYTES", 2 * memory_bytes(A + END))])
@@ -181,8 +181,8 @@ def test_of_whole_answers_the_oldest_go_first(
         _, answer = record(adoption, A, END, key=named(name))
         assert heard(answer) == [A, END]
         gevent.sleep(0.01)
-    assert [adoption.find(named(name)) is None for name in "abc"] == [True, False, False]
     assert (len(adoption._named), adoption._kept_bytes) == (2, 2 * (memory_bytes(A) + memory_bytes(END)))
+    assert [adoption.find(named(name)) is None for name in "abc"] == [True, False, False]
 
 
 def test_a_newer_answer_of_the_same_name_is_not_forgotten_with_the_older(
@@ -241,6 +241,7 @@ def test_a_key_names_its_request_whatever_the_body_is() -> None:
     one, other = key(idempotency_key="k"), key(idempotency_key="k", body=b"{ }")
     assert one.name == other.name
     assert one.body != other.body
+    assert [one.is_named, key().is_named] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,7 @@ def test_what_is_forgotten_is_begun_anew(workers: Workers) -> None:
     one, other = workers
     one.begin(UpstreamIncomplete())
     gevent.sleep(0.05)
+    assert entries(one) == ["1.sock", "2.sock"]
     assert other.find() is None
     other.begin(A, END)
     assert heard(one.find()) == [A, END]
