@@ -27,7 +27,7 @@ coverage: .venv/dev ## the unit tests again, three times slower, and which lines
 	$(BIN)/coverage report --fail-under 97
 
 mutants: .venv/dev .venv/mutants/.installed ## change one FILE in many small ways, and show which changes its tests miss (TESTS="…" for others, MOST=100 for a sample)
-	@.venv/mutants/bin/python -m tests.mutants $(FILE) $(TESTS) $(if $(MOST),--most $(MOST))
+	@.venv/mutants/bin/python -m tests.mutants $(FILE) $(if $(MOST),--most $(MOST)) -- $(TESTS)
 
 live: .venv/dev $(LIVE)/node_modules/.installed nginx ## real gunicorn, upstreams, clients and nginx on loopback
 	$(BIN)/python -m pytest tests/live

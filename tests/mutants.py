@@ -102,9 +102,8 @@ def passes(folder: Path, tests: list[str], seconds: float | None = None, **envir
     """Return whether the tests pass in this time, without the plugins of pytest that they do not need."""
     command = [str(ROOT / ".venv/bin/python"), "-m", "pytest", "-qx", "-p", "pytest_timeout", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
-    with subprocess.Popen(
-        [*command, *tests], cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-    ) as process:
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*command, *tests], cwd=folder, env=environment, start_new_session=True, **silent) as process:
         try:
             return process.wait(seconds) == 0
         except subprocess.TimeoutExpired:

@@ -147,6 +147,10 @@ def test_an_interim_answer_is_passed_over_and_the_next_request_gets_its_own_answ
     assert [ask(transport, server.url), ask(transport, server.url)] == [b"first", b"second"]
 
 
+def test_a_status_needs_no_words(transport, serve):
+    assert ask(transport, serve([b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nHi"]).url) == b"Hi"
+
+
 def test_a_switch_of_protocols_that_nobody_asked_for_is_no_http(transport, serve):
     switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
     assert refusal(transport, serve([switching, with_length(b"Hi")]).url) is UpstreamProtocolError
@@ -195,6 +199,11 @@ def test_a_connection_that_breaks_under_a_long_body_is_a_broken_connection(trans
 
 
 # What is sent
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1:9", "http://:9/say"])
+def test_a_url_that_is_none_of_http_is_a_protocol_error(transport, url):
+    assert refusal(transport, url) is UpstreamProtocolError
 
 
 def test_exactly_our_headers_go_out(transport, serve):
@@ -300,6 +309,7 @@ def test_a_little_that_becomes_very_much_lets_others_run(transport, serve):
 
     other = gevent.spawn(run)
     with transport.send("GET", server.url, headers={}, body=None) as response:
+        turns = 0  # before, the others ran while this one waited for the head
         blocks = sum(1 for _ in read_blocks(response))
     other.kill()
     assert turns >= blocks > 40
