@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Iterator
 
+import gevent
 import pytest
 import requests
 
@@ -68,26 +69,28 @@ def ask_twice(adapter, first):
     said = []
     for _ in range(2):
         with get(adapter, server.url) as response:
-            said.append(b"".join(read_blocks(response)))
+            said.append((response.status_code, b"".join(read_blocks(response))))
     server.stop()
     return said, server.connections
 
 
+BOTH = [(200, b"a"), (200, b"b")]
 ANSWER = with_length(b"a"), CHUNKED + b"\r\n" + chunk(b"a") + chunk(b"")
+TRAILER = CHUNKED + b"\r\n" + chunk(b"a") + b"0\r\nContent-Length: 1\r\n\r\n"
 
 
-@pytest.mark.parametrize("answer", ANSWER, ids=["length", "chunks"])
+@pytest.mark.parametrize("answer", [*ANSWER, TRAILER], ids=["length", "chunks", "trailer"])
 def test_a_connection_is_reused_after_an_answer_that_was_read_to_its_end(adapter, monkeypatch, answer):
     monkeypatch.setattr(connections, "REST_SECONDS", 0)
-    assert ask_twice(adapter, answer) == ([b"a", b"b"], 1)
+    assert ask_twice(adapter, answer) == (BOTH, 1)
 
 
-@pytest.mark.parametrize("behind", [with_length(b"x"), with_length(b"x")[:-1], b"H", b"nonsense"])
+@pytest.mark.parametrize("behind", [with_length(b"x", status=b"500 Oops"), with_length(b"x")[:-1], b"H", b"nonsense"])
 @pytest.mark.parametrize("answer", ANSWER, ids=["length", "chunks"])
 def test_a_connection_with_something_behind_its_answer_is_not_reused(adapter, monkeypatch, answer, behind):
     """Nor where idle connections need no rest: what came behind has been read, so they look quiet."""
     monkeypatch.setattr(connections, "REST_SECONDS", 0)
-    assert ask_twice(adapter, answer + behind) == ([b"a", b"b"], 2)
+    assert ask_twice(adapter, answer + behind) == (BOTH, 2)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_a_connection_is_not_reused_after_an_answer_with_both_length_and_chunks(
     """A proxy before the upstream may believe the length, and take the rest for the next answer."""
     monkeypatch.setattr(connections, "REST_SECONDS", 0)
     answer = b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % headers + chunk(b"a") + chunk(b"")
-    assert ask_twice(adapter, answer) == ([b"a", b"b"], 2)
+    assert ask_twice(adapter, answer) == (BOTH, 2)
 
 
 @pytest.mark.parametrize("name", ["X-A", "X-A: b\r\nX-C"])
@@ -248,7 +251,21 @@ def test_who_closes_the_adapter_closes_its_idle_connections(monkeypatch):
     server.stop()
 
 
-def test_the_next_answer_of_a_connection_knows_nothing_of_a_taker(adapter, monkeypatch, one_by_one):
+@pytest.fixture
+def errors(monkeypatch):
+    """Return a list of what failed in the hub."""
+    failed = []
+    monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda _context, kind, *_rest: failed.append(kind))
+    return failed
+
+
+def test_what_a_taker_fails_at_comes_as_ever_and_once_and_what_follows_too(adapter, one_by_one, errors):
+    steps = one_by_one(HEAD, chunk(b"a"), chunk(b"b"), chunk(b"c"), chunk(b""))
+    taken, left, error = split(adapter, steps, takes=lambda block: block == b"a" or 1 / 0)
+    assert (taken, left, error, errors) == ([b"a"], [b"b", b"c"], None, [ZeroDivisionError])
+
+
+def test_the_next_answer_of_a_connection_knows_nothing_of_a_taker(adapter, monkeypatch, one_by_one, errors):
     monkeypatch.setattr(connections, "REST_SECONDS", 0)
     answer = HEAD, chunk(b"a"), chunk(b"b"), chunk(b"")
     steps = one_by_one(*answer, *answer)
@@ -259,7 +276,7 @@ def test_the_next_answer_of_a_connection_knows_nothing_of_a_taker(adapter, monke
         assert list(read_blocks(response)) == []
     with get(adapter, server.url) as response:
         assert list(read_blocks(response)) == [b"a", b"b"]
-    assert (taken, server.connections) == ([b"a", b"b"], 1)
+    assert (taken, server.connections, errors) == ([b"a", b"b"], 1, [])
     server.stop()
 
 
