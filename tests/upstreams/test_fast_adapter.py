@@ -1,5 +1,6 @@
 """The fast adapter where it differs from requests' own; what both must do is in test_transport.py."""
 
+import contextlib
 import gc
 import gzip
 import http.client
@@ -17,6 +18,7 @@ import requests
 from gpt_oss_proxy import turn
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete, UpstreamProtocolError
 from gpt_oss_proxy.upstreams import connections, fast_adapter
+from gpt_oss_proxy.upstreams.connections import Origin
 from gpt_oss_proxy.upstreams.fast_adapter import Body, FastAdapter
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 from gpt_oss_proxy.upstreams.transport import Transport, offer, read_blocks
@@ -109,6 +111,37 @@ def test_a_line_end_in_a_header_is_not_sent(name):
     transport = Transport(connect_timeout_seconds=5)
     with pytest.raises(UpstreamProtocolError):
         transport.send("GET", "http://127.0.0.1:9", headers={name: "1\r\nX-B: 2" if name == "X-A" else "1"}, body=None)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "path"),
+    [
+        ("http://a.example", Origin("http", "a.example", 80, "a.example"), "/"),
+        ("https://me:secret@A.example/b?c=d", Origin("https", "a.example", 443, "A.example"), "/b?c=d"),
+        ("https://[::1]:8443/b", Origin("https", "::1", 8443, "[::1]:8443"), "/b"),
+    ],
+)
+def test_a_url_names_a_server_and_a_path(adapter, url, origin, path):
+    request = requests.Request("GET", url).prepare()
+    request.url = url  # as it is: requests would write it in lower case
+    found = adapter.get_connection_with_tls_context(request, verify=True)
+    assert (found.origin, adapter.request_url(request, None)) == (origin, path)
+
+
+def test_that_a_body_is_over_is_known_when_all_of_it_was_handed_on(adapter):
+    server = RawServer([with_length(b"a")])
+    with get(adapter, server.url) as response:
+        seen = [response.raw.at_end, response.raw.read1(), response.raw.at_end]
+    assert seen == [False, b"a", True]
+    server.stop()
+
+
+@pytest.mark.parametrize(("number", "error"), [(8, None), (9, http.client.HTTPException)])
+def test_interim_answers_are_passed_over_but_not_for_ever(adapter, number, error):
+    server = RawServer([b"HTTP/1.1 102 Processing\r\n\r\n" * number + with_length(b"a")])
+    with pytest.raises(error) if error else contextlib.nullcontext(), get(adapter, server.url) as response:
+        assert b"".join(read_blocks(response)) == b"a"
+    server.stop()
 
 
 def test_an_answer_has_no_end_but_its_own(adapter):
@@ -231,12 +264,6 @@ def test_a_taker_meets_chunks_that_are_cut_anywhere(adapter, one_by_one):
     assert (b"".join(taken), left, error) == (b"abcde", [], None)
 
 
-@pytest.mark.parametrize(("end", "left"), [(chunk(b"b") + b"no chunk", [b"b"]), (close, [])])
-def test_a_taker_is_not_given_what_comes_with_a_break(adapter, one_by_one, end, left):
-    steps = [*one_by_one(HEAD, chunk(b"a")), end]
-    assert split(adapter, steps) == ([b"a"], left, UpstreamIncomplete)
-
-
 def test_who_closes_the_adapter_closes_its_idle_connections(monkeypatch):
     closed = threading.Event()
     server = RawServer([with_length(b"a"), lambda connection: connection.recv(1) or closed.set()])
@@ -257,6 +284,12 @@ def errors(monkeypatch):
     failed = []
     monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda _context, kind, *_rest: failed.append(kind))
     return failed
+
+
+@pytest.mark.parametrize(("end", "left"), [(chunk(b"b") + b"no chunk", [b"b"]), (close, [])])
+def test_a_taker_is_not_given_what_comes_with_a_break(adapter, one_by_one, errors, end, left):
+    steps = [*one_by_one(HEAD, chunk(b"a")), end]
+    assert (*split(adapter, steps), errors) == ([b"a"], left, UpstreamIncomplete, [])
 
 
 def test_what_a_taker_fails_at_comes_as_ever_and_once_and_what_follows_too(adapter, one_by_one, errors):

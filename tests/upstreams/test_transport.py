@@ -141,6 +141,11 @@ def test_what_happens_before_the_head_is_a_broken_connection_or_no_http(transpor
     assert refusal(transport, serve(answer).url) is error
 
 
+@pytest.mark.parametrize("more", [[b"A: " + b"x" * 60_000], [b"A: x"] * 98], ids=["long line", "many headers"])
+def test_a_head_may_be_as_large_as_http_client_takes_it(transport, serve, more):
+    assert ask(transport, serve([with_length(b"Hi", *more)]).url) == b"Hi"
+
+
 @pytest.mark.parametrize("status", [b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 Whatever"])
 def test_an_interim_answer_is_passed_over_and_the_next_request_gets_its_own_answer(transport, serve, status):
     interim = b"HTTP/1.1 " + status + b"\r\nContent-Encoding: br\r\n\r\n"  # its headers are none of the answer's
