@@ -21,6 +21,7 @@ from gpt_oss_proxy.app import CLIENT_APIS
 from tests.described import Described
 from tests.live.talk import SECONDS
 
+pytest_plugins = ["schemathesis.pytest.plugin"]  # it collects what API.parametrize makes
 DOCUMENT = document(CLIENT_APIS, version=__version__)
 DESCRIBED = Described(DOCUMENT)
 # The same requests each time: none that depends on earlier answers, none remembered from earlier runs.
