@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import openai
 
-NODE_SCRIPT = Path(__file__).parent / "clients/node_sdk.mjs"
+CLIENTS = Path(__file__).parent / "clients"
 SECONDS = 30
 
 
@@ -160,35 +160,54 @@ class PythonAsync:
         return self._runner.run(wait())
 
 
-class Node:
-    """The npm package openai, in one process for all calls."""
+class NodeScript:
+    """A script of clients/ in one process for all calls: JSON objects, a line each, go in and come out."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, name: str) -> None:
         self._process = subprocess.Popen(
-            [node, str(NODE_SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
+            [node, str(CLIENTS / name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
         )
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
 
+    def send(self, request: dict[str, Any]) -> None:
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        line = self._process.stdout.readline()
+        assert line, "the Node script ended"
+        return json.loads(line)
+
+
+class Node:
+    """The npm package openai."""
+
+    def __init__(self, node: str) -> None:
+        self._script = NodeScript(node, "node_sdk.mjs")
+
+    def close(self) -> None:
+        self._script.close()
+
     def create(self, base: str, retries: int = 0, **body: Any) -> dict[str, Any]:
         return self._ask(base, "create", body, retries)
 
     def stream(self, base: str, **body: Any) -> Iterator[dict[str, Any]]:
-        self._send({"base": base, "method": "stream", "body": body, "retries": 0})
+        self._script.send({"base": base, "method": "stream", "body": body, "retries": 0})
         ended = False
         try:
             while not ended:
-                outcome = self._receive()
+                outcome = self._script.receive()
                 ended = "chunk" not in outcome
                 if not ended:
                     yield outcome["chunk"]
             self._value(outcome)
         finally:
             if not ended:
-                self._send({"method": "abort"})
-                while "chunk" in self._receive():
+                self._script.send({"method": "abort"})
+                while "chunk" in self._script.receive():
                     pass
 
     def helper(self, base: str, **body: Any) -> dict[str, Any]:
@@ -201,17 +220,8 @@ class Node:
         return self._ask(base, "model", model_id)
 
     def _ask(self, base: str, method: str, body: Any, retries: int = 0) -> Any:
-        self._send({"base": base, "method": method, "body": body, "retries": retries})
-        return self._value(self._receive())
-
-    def _send(self, request: dict[str, Any]) -> None:
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
-
-    def _receive(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
-        assert line, "the Node SDK's process ended"
-        return json.loads(line)
+        self._script.send({"base": base, "method": method, "body": body, "retries": retries})
+        return self._value(self._script.receive())
 
     def _value(self, outcome: dict[str, Any]) -> Any:
         if error := outcome.get("error"):

@@ -15,11 +15,11 @@ import pytest
 import requests
 
 from tests.live.children import Child, free_port, wait_for
+from tests.live.conftest import Gateway, StartGateway
 from tests.live.talk import SECONDS, Upstream, chat, error_of, failed, post, stream, text_of, user
 from tests.live.wire import Connection, Silent
 from tests.upstreams.raw_server import CHUNKED, RawServer, chunk, close, reset, with_length
 
-StartGateway = Callable[..., tuple[Child, str]]
 STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 WORKERS = {"WEB_CONCURRENCY": "2"}
 CHUNK = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":%b}]}\n\n'
@@ -31,8 +31,8 @@ BUSY = with_length(b"{}", status=b"503 Service Unavailable")
 def serve() -> Iterator[Callable[..., RawServer]]:
     servers: list[RawServer] = []
 
-    def start(*answers: object) -> RawServer:
-        servers.append(RawServer(*answers))  # type: ignore[arg-type]
+    def start(*answers: object, port: int = 0) -> RawServer:
+        servers.append(RawServer(*answers, port=port))  # type: ignore[arg-type]
         return servers[-1]
 
     yield start
@@ -59,11 +59,6 @@ def quiet() -> Iterator[Silent]:
         yield server
 
 
-def over(server: RawServer) -> dict[str, str]:
-    """Settings of a gateway whose model m is served there."""
-    return {"OPENAI_BASE_URL": server.url, "OPENAI_MODELS": "m"}
-
-
 def metrics(base: str) -> dict[str, float]:
     lines = requests.get(f"{base}/metrics", timeout=SECONDS).text.splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
@@ -72,18 +67,28 @@ def metrics(base: str) -> dict[str, float]:
 # Retries and failover
 
 
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Where one server after the other listens, so that one gateway will do."""
+    return free_port()
+
+
+@pytest.fixture
+def base(gateway: Gateway, port: int) -> str:
+    """The gateway in front of it. None of its circuits opens, for one test's faults are nothing to the next."""
+    return gateway(OPENAI_BASE_URL=f"http://127.0.0.1:{port}", OPENAI_MODELS="m", BREAKER_FAILURES=0)
+
+
 @STREAMED
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_an_upstream_that_has_not_taken_a_request_is_asked_again(
-    start_gateway: StartGateway, serve: Callable[..., RawServer], status: int, streamed: bool
+    base: str, port: int, serve: Callable[..., RawServer], status: int, streamed: bool
 ) -> None:
     refusal = with_length(b"<html>", status=b"%d No" % status)
-    server = serve([refusal], [refusal], HI)
-    gateway, base = start_gateway(**over(server))
+    server = serve([refusal], [refusal], HI, port=port)
     response = chat(base, "m", "hi", stream=streamed)
     assert (response.status_code, len(server.heads)) == (200, 3)
     assert len(set(server.bodies)) == 1
-    gateway.kill()
 
 
 @STREAMED
@@ -92,13 +97,11 @@ def test_an_upstream_that_has_not_taken_a_request_is_asked_again(
     "begun", [b"", b"HTTP/1.1 200 OK\r\n", CHUNKED + b"\r\n"], ids=["nothing", "a head", "no event"]
 )
 def test_a_post_that_may_have_been_accepted_is_never_sent_twice(
-    start_gateway: StartGateway, serve: Callable[..., RawServer], begun: bytes, end: object, streamed: bool
+    base: str, port: int, serve: Callable[..., RawServer], begun: bytes, end: object, streamed: bool
 ) -> None:
-    server = serve([begun, end])
-    gateway, base = start_gateway(**over(server))
+    server = serve([begun, end], port=port)
     assert chat(base, "m", "hi", stream=streamed).status_code == 502
     assert len(server.bodies) == 1
-    gateway.kill()
 
 
 def test_another_upstream_answers_for_one_that_is_not_there(
@@ -289,16 +292,14 @@ def test_an_sdk_that_gave_up_too_early_gets_the_answer_by_its_retry(
 
 
 def test_when_our_retries_are_used_up_the_sdk_makes_no_further_requests(
-    start_gateway: StartGateway, sdk: Sdk, serve: Callable[..., RawServer]
+    base: str, port: int, sdk: Sdk, serve: Callable[..., RawServer]
 ) -> None:
-    server = serve([BUSY])
-    gateway, base = start_gateway(**over(server))
+    server = serve([BUSY], port=port)
     client = sdk(base, max_retries=2)
     with pytest.raises(openai.InternalServerError) as raised:
         client.chat.completions.create(model="m", messages=user("hi"))
     assert raised.value.code == "upstream_unavailable"
     assert len(server.heads) == 3
-    gateway.kill()
 
 
 # Keys and metrics

@@ -4,11 +4,10 @@ Behind both text upstreams stands the scripted model (servers/scripted_model.py)
 """
 
 import asyncio
+import contextlib
 import json
 import socket
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import agents
@@ -20,10 +19,10 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from tests.live.conftest import needs
+from tests.live.sdks import NodeScript
 from tests.live.talk import SECONDS, user
 
 BOTH = pytest.mark.parametrize("model", ["gpt-oss-20b", "gpt-4o"])
-NODE_SCRIPT = Path(__file__).parent / "clients/node_emulation.mjs"
 
 PEOPLE = {"Oslo": 717710, "Bergen": 291940}
 SUM = "Together 1009650 people."
@@ -223,29 +222,41 @@ def test_python_raises_what_cannot_be_mended(
 # openai-node and the AI SDK
 
 
-def run_node(job: str, base: str, model: str, text: str) -> Any:
-    """Return the value of a job of node_emulation.mjs, or its error."""
-    told = json.dumps({"job": job, "base": base, "model": model, "text": text})
-    command = [needs("node"), str(NODE_SCRIPT)]
-    ended = subprocess.run(command, input=told, capture_output=True, text=True, timeout=4 * SECONDS)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
+@pytest.fixture(scope="module")
+def jobs(node_modules: None) -> Iterator[NodeScript]:
+    with contextlib.closing(NodeScript(needs("node"), "node_emulation.mjs")) as script:
+        yield script
 
 
-def node(job: str, base: str, model: str, text: str) -> Any:
-    outcome = run_node(job, base, model, text)
-    assert "value" in outcome, outcome
-    return outcome["value"]
+RunNode = Callable[[str, str, str], Any]
 
 
 @pytest.fixture
-def node_base(base: str, node_modules: None) -> str:
-    return base
+def run_node(jobs: NodeScript, base: str) -> RunNode:
+    """Return the outcome of a job of node_emulation.mjs: its value, or its error."""
+
+    def run(job: str, model: str, text: str) -> Any:
+        jobs.send({"job": job, "base": base, "model": model, "text": text})
+        return jobs.receive()
+
+    return run
+
+
+@pytest.fixture
+def node(run_node: RunNode) -> RunNode:
+    """Return the value of a job."""
+
+    def run(job: str, model: str, text: str) -> Any:
+        outcome = run_node(job, model, text)
+        assert "value" in outcome, outcome
+        return outcome["value"]
+
+    return run
 
 
 @MANNERS
-def test_node_stream_helper_builds_the_call(node_base: str, model: str, script: str) -> None:
-    told = node("stream", node_base, model, f"::model {script}::\n{OSLO}")
+def test_node_stream_helper_builds_the_call(node: RunNode, model: str, script: str) -> None:
+    told = node("stream", model, f"::model {script}::\n{OSLO}")
     [call] = told["choice"]["message"]["tool_calls"]
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("population", {"city": "Oslo"})
     assert json.loads("".join(told["deltas"])) == {"city": "Oslo"}
@@ -254,55 +265,55 @@ def test_node_stream_helper_builds_the_call(node_base: str, model: str, script: 
 
 @pytest.mark.parametrize("job", ["runTools", "runToolsStreamed"])
 @BOTH
-def test_node_runs_tools_to_the_end(node_base: str, model: str, job: str) -> None:
-    assert node(job, node_base, model, AGENT) == {"final": SUM, "asked": ROUNDS}
+def test_node_runs_tools_to_the_end(node: RunNode, model: str, job: str) -> None:
+    assert node(job, model, AGENT) == {"final": SUM, "asked": ROUNDS}
 
 
 @pytest.mark.parametrize("script", SHAPES)
 @BOTH
-def test_node_parses_the_object(node_base: str, model: str, script: str) -> None:
+def test_node_parses_the_object(node: RunNode, model: str, script: str) -> None:
     text = f"::model {script}::\n{TOWN_JSON}"
-    assert node("parse", node_base, model, text) == TOWN
-    told = node("streamFormat", node_base, model, text)
+    assert node("parse", model, text) == TOWN
+    told = node("streamFormat", model, text)
     assert told["parsed"] == TOWN
     assert json.loads("".join(told["deltas"])) == TOWN
 
 
 @BOTH
-def test_node_parses_the_arguments_of_parallel_calls(node_base: str, model: str) -> None:
-    calls = node("parseTools", node_base, model, f"::model wrongtype::\n{PARALLEL}")
+def test_node_parses_the_arguments_of_parallel_calls(node: RunNode, model: str) -> None:
+    calls = node("parseTools", model, f"::model wrongtype::\n{PARALLEL}")
     assert calls == [["population", {"city": "Oslo"}], ["population", {"city": "Bergen"}]]
 
 
 @pytest.mark.parametrize("job", ["generateObject", "generateObjectInJsonMode"])
 @pytest.mark.parametrize("script", ["json", "fenced", "badjson cut=1"])
 @BOTH
-def test_ai_sdk_generates_the_object(node_base: str, model: str, job: str, script: str) -> None:
-    assert node(job, node_base, model, f"::model {script}::\n{TOWN_JSON}") == TOWN
+def test_ai_sdk_generates_the_object(node: RunNode, model: str, job: str, script: str) -> None:
+    assert node(job, model, f"::model {script}::\n{TOWN_JSON}") == TOWN
 
 
 @BOTH
-def test_ai_sdk_streams_the_object(node_base: str, model: str) -> None:
-    told = node("streamObject", node_base, model, f"::model fenced piece=3::\n{TOWN_JSON}")
+def test_ai_sdk_streams_the_object(node: RunNode, model: str) -> None:
+    told = node("streamObject", model, f"::model fenced piece=3::\n{TOWN_JSON}")
     assert told == {"object": TOWN, "last": TOWN}
 
 
 @pytest.mark.parametrize("job", ["generateText", "streamText"])
 @BOTH
-def test_ai_sdk_goes_all_steps(node_base: str, model: str, job: str) -> None:
-    told = node(job, node_base, model, AGENT)
+def test_ai_sdk_goes_all_steps(node: RunNode, model: str, job: str) -> None:
+    told = node(job, model, AGENT)
     assert (told["final"], told["asked"]) == (SUM, ROUNDS)
     assert told["steps"] == ["tool-calls"] * 3 + ["stop"]
     assert told["finishReason"] == "stop"
 
 
 @BOTH
-def test_ai_sdk_is_told_of_calls_that_cannot_be_mended(node_base: str, model: str) -> None:
+def test_ai_sdk_is_told_of_calls_that_cannot_be_mended(run_node: RunNode, model: str) -> None:
     text = f"::model wrongtype always=1::\n{OSLO}"
-    error = run_node("generateText", node_base, model, text)["error"]
+    error = run_node("generateText", model, text)["error"]
     assert error["status"] == 502
     assert json.loads(error["responseBody"])["error"]["code"] == "tool_call_invalid"
-    assert "error" in run_node("streamText", node_base, model, text)
+    assert "error" in run_node("streamText", model, text)
 
 
 # LangChain

@@ -1,5 +1,6 @@
 """A server on loopback that answers with exactly the bytes, breaks and silences that a test wants."""
 
+import contextlib
 import os
 import select
 import socket
@@ -80,6 +81,8 @@ class RawServer:
         self._accepting.join()
         self._listener.close()
         for connection in self._open:
+            with contextlib.suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)  # close() would wait for the file that reads from it
             connection.close()
 
     def _accept(self) -> None:
