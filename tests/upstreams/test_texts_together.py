@@ -290,9 +290,9 @@ def test_what_changes_all_the_time_is_not_looked_at_again_and_again(between: byt
         decoder = DataStreamDecoder(ask(), 10_000_000)
         decoder.feed(unit)
         data = unit * (size // len(unit))
-        began = time.perf_counter()
+        began = time.process_time()
         decoder.feed(data)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     small, large = (min(seconds(size) for _ in range(3)) for size in (20_000, 320_000))
     assert large < 60 * small  # 16 times as much; square, it would be 256 times
