@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LIVE := tests/live/servers
 BENCH := bench/build/upstream bench/build/load bench/build/upstream.pem nginx
+PYTEST := $(BIN)/python -m pytest --durations 15 --durations-min 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test unit coverage live mutants bench bench-quick bench-compare check lint fix types floors docs lock audit clean
@@ -20,7 +21,7 @@ run: .venv/run ## the gateway with the upstreams that the environment names (see
 test: check unit live ## everything that CI runs: lint, types, floors, unit tests, live tests
 
 unit: .venv/dev ## the unit tests, in about a minute
-	$(BIN)/python -m pytest --ignore tests/live --numprocesses auto
+	$(PYTEST) --ignore tests/live --numprocesses auto
 
 coverage: .venv/dev ## the unit tests again, three times slower, and which lines and branches they miss
 	$(BIN)/coverage run -m pytest --ignore tests/live
@@ -29,8 +30,10 @@ coverage: .venv/dev ## the unit tests again, three times slower, and which lines
 mutants: .venv/dev .venv/mutants/.installed ## change one FILE in many small ways, and show which changes its tests miss (TESTS="…" for others, MOST=100 for a sample)
 	@.venv/mutants/bin/python -m tests.mutants $(FILE) $(if $(MOST),--most $(MOST)) -- $(TESTS)
 
-live: .venv/dev $(LIVE)/node_modules/.installed nginx ## real gunicorn, upstreams, clients and nginx on loopback
-	$(BIN)/python -m pytest tests/live
+# Three files at once even on two cores, for they wait more than they work; then what measures time or load.
+live: .venv/dev $(LIVE)/node_modules/.package-lock.json nginx ## real gunicorn, upstreams, clients and nginx on loopback
+	$(PYTEST) tests/live -m "not alone" --numprocesses 3 --dist loadfile
+	$(PYTEST) tests/live -m alone
 
 bench: .venv/run $(BENCH) bench/.litellm/.installed bench/node_modules/.installed bench/.python/.installed ## the gateway beside others, in half an hour; writes bench/RESULTS.md
 	$(BIN)/python -m bench
@@ -95,8 +98,8 @@ clean: ## remove what was installed and built
 	@touch $@
 
 # Without Node there is no such folder; the live tests that need it then say so, and fail under CI=true.
-$(LIVE)/node_modules/.installed: $(LIVE)/package-lock.json
-	if command -v npm >/dev/null; then cd $(LIVE) && npm ci --no-audit --no-fund && touch node_modules/.installed; fi
+$(LIVE)/node_modules/.package-lock.json: $(LIVE)/package-lock.json
+	if command -v npm >/dev/null; then cd $(LIVE) && npm ci --no-audit --no-fund; fi
 
 # What the benchmark measures beside us, and what it measures with.
 bench/.litellm/.installed: bench/requirements-litellm.txt

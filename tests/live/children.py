@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 _START_SECONDS = 240  # generous: other people's load is on the machine
 _END_SECONDS = 20
+_MOST_WORKERS = 16
 # Even `kill -9` of pytest then ends its children; gunicorn's and nginx's workers end with their masters.
 _WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 # Nothing of the developer's own environment reaches a child but where programs are and how text is spelled.
@@ -32,14 +33,25 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = _START_SE
         time.sleep(0.01)
 
 
+def ports(worker: str) -> Iterator[int]:
+    """Give each port of a worker of pytest (gw0, gw1, …) once: others side by side have different ones."""
+    number = int(worker.removeprefix("gw")) % _MOST_WORKERS
+    # Not of those that the system gives to outgoing connections, which begin at 32768.
+    mine = range(20000 + number, 32000, _MOST_WORKERS)
+    yield from random.sample(mine, len(mine))
+
+
+_PORTS = ports(os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on, out of those that the system gives to outgoing connections."""
-    while True:
-        port = random.randrange(20000, 32000)
+    """Return a port that nobody listens on, and that was not returned before, here or in another worker."""
+    for port in _PORTS:
         with contextlib.suppress(OSError), socket.socket() as attempt:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             attempt.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("no port is left")
 
 
 class Child:

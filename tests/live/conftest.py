@@ -1,9 +1,13 @@
 """What the live tests run: real upstream servers, and gateways as the README starts them, all on loopback.
 
 A tool that is missing (node, npm, nginx, curl) skips the tests that need it, by name; under CI=true it fails them.
+
+`make live` runs files side by side, each in one worker of pytest, where what is of the session is started once for each
+worker. A test that measures time or load says so, `pytest.mark.alone`, and runs after them, with the machine to itself.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -28,6 +32,11 @@ Start = Callable[..., Child]
 StartUpstream = Callable[..., tuple[Child, Upstream]]
 StartGateway = Callable[..., tuple[Child, str]]
 Gateway = Callable[..., str]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Here, and not in pyproject.toml: no other tests may have the mark, for `make unit` would not heed it."""
+    config.addinivalue_line("markers", "alone: measures time or load, so nothing else may run meanwhile")
 
 
 def needs(tool: str) -> str:
@@ -83,11 +92,13 @@ def start_chatkit(start: Start) -> StartUpstream:
 
 @pytest.fixture(scope="session")
 def node_modules() -> None:
-    """Node's packages, installed if they are missing or older than their lock file."""
+    """Node's packages, installed if they are missing or older than their lock file: by one of pytest's workers."""
     npm = needs("npm")
     lock, installed = SERVERS / "package-lock.json", SERVERS / "node_modules/.package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        subprocess.run([npm, "ci"], cwd=SERVERS, check=True, capture_output=True, timeout=300)
+    with lock.open() as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            subprocess.run([npm, "ci"], cwd=SERVERS, check=True, capture_output=True, timeout=300)
 
 
 @pytest.fixture(scope="session")

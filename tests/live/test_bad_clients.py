@@ -279,7 +279,7 @@ def test_a_client_that_leaves_takes_its_pipelined_requests_with_it(base: str, up
 # Bodies that are too large
 
 
-TOO_LARGE = {
+TOO_LARGE: dict[str, Callable[[], bytes]] = {  # made when they are sent: each process of pytest imports this file
     "by its length": ("Content-Length: 1000000000000000", b" " * MEGABYTE),
     "without an end": ("Transfer-Encoding: chunked", chunk(b" " * MEGABYTE)),
 }
@@ -292,6 +292,7 @@ def test_a_body_that_says_to_be_too_large_is_refused_before_it_comes(client: Cli
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (413, "body_too_large")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/nowhere"])
 @pytest.mark.parametrize("how", TOO_LARGE)
 def test_who_goes_on_to_send_what_was_refused_is_cut_off_and_slows_nobody_down(
@@ -375,38 +376,44 @@ def test_odd_numbers_are_passed_on_or_a_400(base: str, number: str, name: str, m
 
 SIZE = 30 * MEGABYTE
 TEXT = b'{"messages": [{"role": "user", "content": "::load protocol=chatkit::%b"}]}'
-LARGE = {
-    "empty lists": b'{"messages": [' + b"[]," * (SIZE // 3) + b"[]]}",
-    "empty objects": b'{"messages": [' + b"{}," * (SIZE // 3) + b"{}]}",
-    "numbers": b'{"stop": [' + b"1," * (SIZE // 2) + b"1]}",
-    "floats": b'{"stop": [' + b"1e5," * (SIZE // 4) + b"1]}",
-    "empty texts": b'{"messages": [{"role": "user", "content": [' + b'"",' * (SIZE // 3) + b'""]}]}',
-    "small messages": b'{"messages": ['
-    + b'{"role":"user","content":""},' * (SIZE // 29)
-    + b'{"role":"user","content":""}]}',
-    "names": b"{" + b",".join(b'"%07x":0' % number for number in range(SIZE // 12)) + b"}",
-    "nested names": b'{"metadata": {' + b",".join(b'"%07x":{}' % number for number in range(SIZE // 13)) + b"}}",
-    "spaces": b'{"messages": [' + b" " * SIZE + b"]}",
-    "digits": b'{"seed": ' + b"1" * SIZE + b"}",
-    "fraction": b'{"seed": 0.' + b"1" * SIZE + b"}",
-    "openings": b'{"messages": ' + b"[" * SIZE,
-    "one long name": b'{"' + b"n" * SIZE + b'": 1}',
-    "backslashes": TEXT % (b"\\\\" * (SIZE // 2)),
-    "escapes": TEXT % (b"\\u0041" * (SIZE // 6)),
-    "escaped pairs": TEXT % (b"\\ud83d\\ude00" * (SIZE // 12)),
-    "one long text": TEXT % (b"word " * (SIZE // 5)),
-    "one long word": TEXT % (b"a" * SIZE),
-    "one long text, streamed": b'{"stream": true,' + (TEXT % (b"word " * (SIZE // 5)))[1:],
-    "an image": b'{"model": "gpt-4o", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": '
-    b'{"url": "data:image/png;base64,' + b"iVBORw0KGgoA" * (SIZE // 12) + b'"}}]}]}',
+LARGE: dict[str, Callable[[], bytes]] = {  # made when they are sent: each process of pytest imports this file
+    "empty lists": lambda: b'{"messages": [' + b"[]," * (SIZE // 3) + b"[]]}",
+    "empty objects": lambda: b'{"messages": [' + b"{}," * (SIZE // 3) + b"{}]}",
+    "numbers": lambda: b'{"stop": [' + b"1," * (SIZE // 2) + b"1]}",
+    "floats": lambda: b'{"stop": [' + b"1e5," * (SIZE // 4) + b"1]}",
+    "empty texts": lambda: b'{"messages": [{"role": "user", "content": [' + b'"",' * (SIZE // 3) + b'""]}]}',
+    "small messages": lambda: (
+        b'{"messages": [' + b'{"role":"user","content":""},' * (SIZE // 29) + b'{"role":"user","content":""}]}'
+    ),
+    "names": lambda: b"{" + b",".join(b'"%07x":0' % number for number in range(SIZE // 12)) + b"}",
+    "nested names": lambda: (
+        b'{"metadata": {' + b",".join(b'"%07x":{}' % number for number in range(SIZE // 13)) + b"}}"
+    ),
+    "spaces": lambda: b'{"messages": [' + b" " * SIZE + b"]}",
+    "digits": lambda: b'{"seed": ' + b"1" * SIZE + b"}",
+    "fraction": lambda: b'{"seed": 0.' + b"1" * SIZE + b"}",
+    "openings": lambda: b'{"messages": ' + b"[" * SIZE,
+    "one long name": lambda: b'{"' + b"n" * SIZE + b'": 1}',
+    "backslashes": lambda: TEXT % (b"\\\\" * (SIZE // 2)),
+    "escapes": lambda: TEXT % (b"\\u0041" * (SIZE // 6)),
+    "escaped pairs": lambda: TEXT % (b"\\ud83d\\ude00" * (SIZE // 12)),
+    "one long text": lambda: TEXT % (b"word " * (SIZE // 5)),
+    "one long word": lambda: TEXT % (b"a" * SIZE),
+    "one long text, streamed": lambda: b'{"stream": true,' + (TEXT % (b"word " * (SIZE // 5)))[1:],
+    "an image": lambda: (
+        b'{"model": "gpt-4o", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": '
+        b'{"url": "data:image/png;base64,' + b"iVBORw0KGgoA" * (SIZE // 12) + b'"}}]}]}'
+    ),
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("what", LARGE)
 def test_a_large_body_does_not_stop_the_others(gateway: Gateway, what: str) -> None:
     (worker,) = gateway.workers()
+    body = LARGE[what]()
     with concurrent.futures.ThreadPoolExecutor() as at_once:
-        answer = at_once.submit(post, gateway.base, LARGE[what])
+        answer = at_once.submit(post, gateway.base, body)
         longest = longest_wait(gateway, answer.done)
     status = answer.result().status_code
     show(f"{what}: {status}, healthz took at most {1000 * longest:.0f} ms; {proc.memory_mb(worker):.0f} MB")

@@ -30,6 +30,9 @@ FORMS = (False, True)  # streamed or not
 STREAMED = pytest.mark.parametrize("streamed", FORMS, ids=["whole", "streamed"])
 EACH = pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.slug)
 AT_THE_END = [CASES["silence-after-the-terminal-event"], CASES["status-429-and-a-body-that-stalls"]]
+# What is heavy is a load, and measured.
+EACH_CASE = [pytest.param(case, id=case.slug, marks=pytest.mark.alone if case.load == "heavy" else ()) for case in ALL]
+EACH_LOAD = pytest.mark.parametrize("load", ["light", pytest.param("heavy", marks=pytest.mark.alone)])
 CUTS = [("chunked", "fin"), ("chunked", "reset"), ("plain", "fin")]
 
 
@@ -48,7 +51,7 @@ def gateways(start: Start, upstream: str) -> Iterator[Gateways]:
 
 @pytest.fixture(scope="module")
 def matrix(request: pytest.FixtureRequest, gateways: Gateways) -> Matrix:
-    """Everything is asked before the first test: they only look at what came."""
+    """What the selected tests want to know is asked together: they only look at what came."""
     wanted: list[Key] = []
     for item in request.session.items:
         if isinstance(item, pytest.Function) and item.path == request.path and hasattr(item, "callspec"):
@@ -63,6 +66,7 @@ def wanted_by(
     streamed: bool = True,
     framing: str = "",
     end: str = "",
+    load: str = "",
 ) -> list[Key]:
     """Return what a test looks at."""
     match test:
@@ -80,7 +84,7 @@ def wanted_by(
 # The matrix
 
 
-@pytest.mark.parametrize("case", ALL, ids=lambda case: case.slug)
+@pytest.mark.parametrize("case", EACH_CASE)
 def test_a_fault_is_told_as_what_it_is(matrix: Matrix, case: Case) -> None:
     runs = {(protocol.slug, form): matrix[case, protocol, form] for protocol in case.only for form in FORMS}
     wrong = {key: (run.seen, run.expected) for key, run in runs.items() if run.seen != run.expected}
@@ -174,27 +178,33 @@ def test_a_short_limit_of_silence_does_not_spoil_an_answer_that_is_there(
     assert run.seen == run.expected
 
 
-# What is true of the whole run
+# What is true of the whole run: of that in which files run side by side, and of the other
 
 
-def test_no_redirect_was_followed_no_cookie_kept_and_nothing_asked_twice(matrix: Matrix, upstream: str) -> None:
+@EACH_LOAD
+def test_no_redirect_was_followed_no_cookie_kept_and_nothing_asked_twice(
+    matrix: Matrix, upstream: str, load: str
+) -> None:
     seen = seen_by(upstream)
     assert seen["redirected"] == 0
     assert seen["cookies"] == 0
     assert {word: times for word, times in seen["words"].items() if times != 1} == {}
 
 
-def test_no_gateway_kept_others_waiting(matrix: Matrix, gateways: Gateways) -> None:
+@EACH_LOAD
+def test_no_gateway_kept_others_waiting(matrix: Matrix, gateways: Gateways, load: str) -> None:
     assert max(gateway.slowest_health for gateway in gateways) < LONGEST_HEALTH_SECONDS
 
 
-def test_no_gateway_grew(matrix: Matrix, gateways: Gateways) -> None:
+@EACH_LOAD
+def test_no_gateway_grew(matrix: Matrix, gateways: Gateways, load: str) -> None:
     now, largest = zip(*(gateway.grown_mb() for gateway in gateways), strict=True)
     assert max(now) < MOST_GROWN_MB
     assert max(largest) < 2 * MOST_GROWN_MB
 
 
-def test_no_gateway_stumbled(matrix: Matrix, gateways: Gateways) -> None:
+@EACH_LOAD
+def test_no_gateway_stumbled(matrix: Matrix, gateways: Gateways, load: str) -> None:
     for gateway in gateways:
         said = gateway.child.text()
         assert "Traceback" not in said, said[said.index("Traceback") :][:5000]

@@ -28,6 +28,7 @@ from tests.live.load.running import Clients, Gateway, Upstream
 from tests.live.load.script import PROTOCOLS, Script
 from tests.live.talk import SECONDS
 
+pytestmark = pytest.mark.alone
 _DESCRIPTORS = 16_384  # what thousands of connections need, where the system allows it
 
 

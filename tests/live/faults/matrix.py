@@ -1,7 +1,7 @@
 """The gateways in front of the fault upstream, and all cases asked of them at once, as far as that may be.
 
-The light cases run many at once, a gateway for each protocol; then what sends without a pause, then one by one what is
-too much for short limits of time: two gateways with patience take them.
+The light cases run many at once, a gateway for each protocol, and so does what sends without a pause; one by one what
+is too much for short limits of time: two gateways with patience take them.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from tests.live.children import Child, free_port
 from tests.live.conftest import PYTHON, Start, answers
 from tests.live.faults.answers import OPENAI, PROTOCOLS, Protocol
 from tests.live.faults.asking import Client, chat_text, new_word
-from tests.live.faults.outcomes import Case
+from tests.live.faults.outcomes import Case, Load
 from tests.live.talk import stream
 
 AT_ONCE = 12  # light cases of one gateway
@@ -101,26 +101,30 @@ class Gateways:
 
 
 class Matrix:
-    """What came of all that the selected tests want to know."""
+    """What came of all that the selected tests want to know: asked together, each load when the first test wants it."""
 
     def __init__(self, gateways: Gateways, wanted: list[Key]) -> None:
         self._gateways = gateways
+        self._wanted = wanted
         self._runs: dict[Key, Future[Any]] = {}
-        for load in ("light", "noisy", "heavy"):
-            with contextlib.ExitStack() as stack:
-                # By gateway. The pools are left when all of their runs are done.
-                pools: dict[Gateway, ThreadPoolExecutor] = {}
-                for key in wanted:
-                    fault, protocol, _ = key
-                    if (fault.load if isinstance(fault, Case) else "light") == load:
-                        gateway = gateways.patient(protocol) if load == "heavy" else gateways.quick(protocol)
-                        if gateway not in pools:
-                            at_once = 1 if load == "heavy" else AT_ONCE
-                            pools[gateway] = stack.enter_context(ThreadPoolExecutor(at_once))
-                        self._runs[key] = self._submit(pools[gateway], gateway, key)
 
     def __getitem__(self, key: Key) -> Any:
+        if key not in self._runs:
+            self._ask(load_of(key))
         return self._runs[key].result()
+
+    def _ask(self, load: Load) -> None:
+        with contextlib.ExitStack() as stack:
+            # By gateway. The pools are left when all of their runs are done.
+            pools: dict[Gateway, ThreadPoolExecutor] = {}
+            for key in self._wanted:
+                _, protocol, _ = key
+                if load_of(key) == load:
+                    gateway = self._gateways.patient(protocol) if load == "heavy" else self._gateways.quick(protocol)
+                    if gateway not in pools:
+                        at_once = 1 if load == "heavy" else AT_ONCE
+                        pools[gateway] = stack.enter_context(ThreadPoolExecutor(at_once))
+                    self._runs[key] = self._submit(pools[gateway], gateway, key)
 
     def _submit(self, pool: ThreadPoolExecutor, gateway: Gateway, key: Key) -> Future[Any]:
         fault, protocol, streamed = key
@@ -131,6 +135,11 @@ class Matrix:
             text = chat_text(fault.removeprefix("live "), new_word(), protocol)
             return pool.submit(stream, gateway.base, protocol.model, text)
         return pool.submit(client.ask, fault, new_word(), streamed)
+
+
+def load_of(key: Key) -> Load:
+    fault, _, _ = key
+    return fault.load if isinstance(fault, Case) else "light"
 
 
 def addresses(upstream: str) -> dict[str, str]:
