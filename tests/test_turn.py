@@ -10,7 +10,7 @@ import greenlet
 import pytest
 
 from gpt_oss_proxy import turn as module
-from gpt_oss_proxy.turn import Reader, turn
+from gpt_oss_proxy.turn import LARGE_READ, SMALL_READ, Reader, turn
 
 Pair = tuple[socket.socket, socket.socket]
 real_read = os.read
@@ -42,6 +42,57 @@ def test_what_comes_is_read_piece_by_piece_and_to_its_end(pairs: list[Pair], rea
     assert (readers[0].read(2), readers[0].read()) == (b"He", b"llo")
     theirs.close()
     assert (readers[0].read(), readers[0].read()) == (b"", b"")
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all reads."""
+    asked: list[int] = []
+
+    def read(descriptor: int, size: int) -> bytes:
+        asked.append(size)
+        return real_read(descriptor, size)
+
+    monkeypatch.setattr(module.os, "read", read)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("came", "next_size"), [(1, SMALL_READ), (SMALL_READ - 1, SMALL_READ), (SMALL_READ, LARGE_READ)]
+)
+def test_a_read_is_large_only_after_a_full_one(
+    pairs: list[Pair], readers: list[Reader], sizes: list[int], came: int, next_size: int
+) -> None:
+    _, theirs = pairs[0]
+    for size in (came, 1, 1):  # a full read has left nothing behind; what comes then is little
+        reading = gevent.spawn(readers[0].read)
+        gevent.sleep(0)
+        theirs.sendall(b"x" * size)
+        assert reading.get() == b"x" * size
+    assert sizes == [SMALL_READ, next_size, SMALL_READ]
+    theirs.close()
+    assert (readers[0].read(), sizes[3]) == (b"", SMALL_READ)
+
+
+def test_at_full_speed_reads_stay_large(pairs: list[Pair], readers: list[Reader], sizes: list[int]) -> None:
+    _, theirs = pairs[0]
+    for _ in range(10):
+        theirs.sendall(b"x" * 50_000)
+        left = 50_000
+        while left:
+            left -= len(readers[0].read())
+    assert sizes == [SMALL_READ, *[LARGE_READ] * 10]
+
+
+def test_a_taker_gives_the_next_read_its_size_too(pairs: list[Pair], readers: list[Reader], sizes: list[int]) -> None:
+    readers[0].taker = lambda _data: True
+    waiting = gevent.spawn(readers[0].read)
+    for size in (SMALL_READ, 1, 1):
+        gevent.sleep(0.01)
+        pairs[0][1].sendall(b"x" * size)
+    gevent.sleep(0.01)
+    assert sizes == [SMALL_READ, LARGE_READ, SMALL_READ]
+    waiting.kill()
 
 
 def test_all_is_read_then_all_is_used_then_all_is_written(

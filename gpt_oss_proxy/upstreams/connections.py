@@ -45,8 +45,8 @@ class Connection:
         self._descriptor = sock.fileno()
         self._encrypted = hasattr(sock, "pending")
         self._reader = _TlsReader(sock) if self._encrypted else Reader(self._descriptor)
-        # Returns what has come, after letting others run; b'' at the end. Raises OSError.
-        self.receive: Callable[[], bytes] = self._reader.read
+        # Returns what has come, after letting others run; b'' at the end. May be given a size. Raises OSError.
+        self.receive: Callable[..., bytes] = self._reader.read
         self.idle_since = 0.0
 
     def offer(self, taker: Callable[[bytes], bool] | None) -> None:
@@ -93,10 +93,10 @@ class _TlsReader:
         self._hub = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
 
-    def read(self) -> bytes:
+    def read(self, size: int = _READ_BYTES) -> bytes:
         if not self._sock.pending():
             self._hub.wait(self._readable)
-        data: bytes = self._sock.recv(_READ_BYTES)
+        data: bytes = self._sock.recv(size)
         return data
 
     def close(self) -> None:

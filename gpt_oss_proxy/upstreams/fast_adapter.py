@@ -21,6 +21,7 @@ import urllib3
 from requests.cookies import RequestsCookieJar
 from requests.utils import select_proxy
 
+from gpt_oss_proxy.turn import LARGE_READ
 from gpt_oss_proxy.upstreams.connections import Connection, Connections, Origin
 from gpt_oss_proxy.upstreams.proxy import parse_proxy
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
@@ -164,7 +165,7 @@ class Body:
         """Read until the head is there. Raises OSError, or HTTPException for what is no HTTP."""
         size = 0
         while not self.status:
-            data = self._connection.receive()
+            data = self._connection.receive(LARGE_READ)  # a short answer comes with its head
             if not data:
                 raise ConnectionResetError(errno.ECONNRESET, "closed before its answer")
             size += len(data)

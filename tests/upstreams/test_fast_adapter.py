@@ -54,6 +54,20 @@ def test_a_read_of_the_socket_brings_all_its_chunks_at_once(adapter):
     server.stop()
 
 
+def test_a_short_answer_takes_one_read_each_time(adapter, monkeypatch):
+    monkeypatch.setattr(connections, "REST_SECONDS", 0)
+    little, more = with_length(b"x"), with_length(b"x" * 20_000)
+    server = RawServer([more], [little], [more])
+    sizes = []
+    real_read = os.read
+    monkeypatch.setattr(turn.os, "read", lambda descriptor, size: sizes.append(size) or real_read(descriptor, size))
+    for _ in range(3):
+        with get(adapter, server.url) as response:
+            b"".join(read_blocks(response))
+    assert (sizes, server.connections) == ([turn.LARGE_READ] * 3, 1)
+    server.stop()
+
+
 @pytest.mark.parametrize("options", [{"verify": False}, {"verify": "a.pem"}, {"cert": "a.pem"}])
 def test_what_it_cannot_do_is_left_to_requests(adapter, monkeypatch, options):
     asked = []
