@@ -28,7 +28,7 @@ coverage: .venv/dev ## the unit tests again, three times slower, and which lines
 	$(BIN)/coverage report --fail-under 97
 
 mutants: .venv/dev .venv/mutants/.installed ## change one FILE in many small ways, and show which changes its tests miss (TESTS="…" for others, MOST=100 for a sample)
-	@.venv/mutants/bin/python -m tests.mutants $(FILE) $(if $(MOST),--most $(MOST)) -- $(TESTS)
+	@.venv/mutants/bin/python -m tests.mutants $(if $(MOST),--most $(MOST)) -- $(FILE) $(TESTS)
 
 # Three files at once even on two cores, for they wait more than they work; then what measures time or load.
 live: .venv/dev $(LIVE)/node_modules/.package-lock.json nginx ## real gunicorn, upstreams, clients and nginx on loopback
