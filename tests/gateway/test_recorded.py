@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
-from gpt_oss_proxy.chat.events import Event, Finish, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.events import Event, Finish, TextDelta, ToolCallDelta, Usage
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, RateLimited, UpstreamIncomplete
 from gpt_oss_proxy.gateway import recorded as module
@@ -65,6 +65,14 @@ def test_all_readers_get_the_whole_answer_of_one_call() -> None:
     assert [reader.value for reader in readers] == [[A, B, END]] * 4
     assert heard(answer) == [A, B, END]
     assert (len(upstream.asked), upstream.ended, over) == (1, 1, [False])
+
+
+def test_an_answer_is_whole_with_the_finish_at_the_end_of_its_last_list() -> None:
+    end: list[Event] = [Usage(1, 2), Finish("stop")]
+    _, answer, over = record(A, end)
+    assert heard(answer) == [A, end]
+    settle()
+    assert (answer.finished, answer.lost, over) == (True, False, [False])
 
 
 def test_a_failure_is_raised_for_all_and_no_reader_comes_later() -> None:
