@@ -13,7 +13,7 @@ import msgspec
 from gpt_oss_proxy.chat.events import FinishReason, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.filter import Fault, Filter
 from gpt_oss_proxy.chat.json_schema import Schema, SchemaError
-from gpt_oss_proxy.chat.json_text import JsonReader
+from gpt_oss_proxy.chat.json_text import JsonReader, write_json
 from gpt_oss_proxy.errors import InvalidRequest, ResponseFormatInvalid, quote
 
 # An object or an array begins with its bracket, and what must follow that. Prose has brackets, too.
@@ -84,6 +84,7 @@ class JsonAnswer(Filter):
         self._before: list[str] = []  # what may still become the beginning: a bracket, and space
         self._reader: JsonReader | None = None
         self._called = False
+        self._mended = ""  # the answer without the members that null says are absent
 
     def text(self, delta: TextDelta) -> None:
         """Say what is JSON."""
@@ -122,7 +123,7 @@ class JsonAnswer(Filter):
             self.fault = Fault(told, error, repairable=not said)
             return
         if self._hold and self._reader:
-            self.emit(TextDelta(self._reader.text))
+            self.emit(TextDelta(self._mended or self._reader.text))
         self.end(reason)
 
     def _fault(self) -> str:
@@ -134,7 +135,13 @@ class JsonAnswer(Filter):
             value = json.loads(self._reader.text, parse_constant=_refuse)
         except (ValueError, RecursionError):
             return "its JSON is not valid"
-        return self._wanted.schema.fault(value) if self._wanted.schema else ""
+        if self._wanted.schema is None:
+            return ""
+        if not self._hold:  # it has gone out as it is
+            return self._wanted.schema.fault(value)
+        kept, fault = self._wanted.schema.fitted(value)
+        self._mended = write_json(kept) if kept is not value else ""
+        return fault
 
 
 def _refuse(name: str) -> None:

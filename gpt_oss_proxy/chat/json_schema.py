@@ -7,9 +7,10 @@ the schema's own references, and refused.
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
-from urllib.parse import unquote
 
 import jsonschema_rs
+
+from gpt_oss_proxy.chat.schema_nulls import Nulls, target, with_nullable
 
 _MOST_STEPS = 1_000_000  # of a check, as estimated; some tenths of a second
 _MOST_VALUES = 10_000  # in a schema; to compile them takes a tenth of a second
@@ -29,7 +30,12 @@ _LOOKED_AT_TWICE = ("unevaluatedItems", "unevaluatedProperties")  # with all tha
 # What changes where other references lead to.
 _MOVING = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor")
 # Beside the type: what says nothing about which strings are allowed.
-_HARMLESS_FOR_TEXT = frozenset({"type", "title", "description", "default", "examples", "deprecated", "$comment"})
+_HARMLESS_FOR_TEXT = frozenset(
+    {"type", "title", "description", "default", "examples", "deprecated", "$comment", "nullable"}
+)
+# Beside a reference: what changes nothing about which objects are allowed.
+_ANNOTATIONS = frozenset({"$ref", "$defs", "definitions", "title", "description", "default", "examples", "$comment"})
+_FARTHEST = 10  # references from the whole schema to the one of its object
 
 
 class SchemaError(Exception):
@@ -53,6 +59,7 @@ class Schema:
             schema = {name: value for name, value in schema.items() if name not in ("$id", "$schema")}
         _refuse_what_moves(schema)
         try:
+            schema = with_nullable(schema) if _says_nullable(schema) else schema
             self._validator = self._rules(schema, retriever=_refuse_to_fetch)
             self._registry = jsonschema_rs.Registry([(_ROOT, schema)], retriever=_refuse_to_fetch)
             self._steps, self._again = _Steps(schema).count()
@@ -62,12 +69,28 @@ class Schema:
             raise SchemaError("its references lead too far") from error
         if self._steps > _MOST_STEPS:
             raise SchemaError("its references multiply too often")
-        self._schema = schema
+        self._nulls = Nulls(schema)
+        self._object, self._pointer = _object(schema)
         self._members: dict[str, Any] = {}
 
     def fault(self, value: Any) -> str:
         """Return what of a value does not fit, '' if it does."""
         return self._fault(self._validator, value)
+
+    def fitted(self, value: Any) -> tuple[Any, str]:
+        """Return (the value, if need be without members that null says are absent; what does not fit then or '')."""
+        fault = self.fault(value)
+        kept = self._nulls.without(value) if fault else value
+        return kept, fault if kept is value else self.fault(kept)
+
+    def fitted_member(self, name: str, value: Any) -> tuple[dict[str, Any], str]:
+        """Return the same for one member of an object: ({} if null says that it is absent, fault)."""
+        fault, member = self.member_fault(name, value), {name: value}
+        is_known = self._member(name)[1] is not True
+        kept = member if is_known and not fault else self._nulls.without(member)
+        if kept is not member:
+            fault = self.member_fault(name, kept[name]) if kept else ""
+        return kept, fault
 
     def member_fault(self, name: str, value: Any) -> str:
         """Return what does not fit of one member of an object whose others are not known yet, '' if nothing."""
@@ -90,14 +113,14 @@ class Schema:
 
     def _member(self, name: str) -> tuple[str, Any]:
         """Return the pointer to the schema that is this member's alone, and the schema; ('', True) if none is known."""
-        schema = self._schema if isinstance(self._schema, Mapping) else {}
+        schema = self._object
         properties = schema.get("properties", {})
         if name in properties:
             escaped = name.replace("~", "~0").replace("/", "~1").replace("%", "%25")
-            return f"/properties/{escaped}", properties[name]
+            return f"{self._pointer}/properties/{escaped}", properties[name]
         if "patternProperties" in schema or "additionalProperties" not in schema:
             return "", True
-        return "/additionalProperties", schema["additionalProperties"]
+        return f"{self._pointer}/additionalProperties", schema["additionalProperties"]
 
     def _member_validator(self, pointer: str) -> Any:
         try:
@@ -117,6 +140,26 @@ class Schema:
         except (jsonschema_rs.ValidationError, ValueError) as error:
             return _tell(error)
         return ""
+
+
+def _object(schema: Any) -> tuple[Mapping[str, Any], str]:
+    """Return the schema of an object that this one is, or refers to and says nothing else of, and the pointer to it."""
+    pointer, followed, root = "", 0, schema
+    while isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str) and followed < _FARTHEST:
+        if not _ANNOTATIONS.issuperset(schema):
+            break
+        pointer, schema, followed = schema["$ref"][1:], target(root, schema["$ref"]), followed + 1
+    return (schema if isinstance(schema, Mapping) else {}), pointer
+
+
+def _says_nullable(schema: Any) -> bool:
+    waiting = [schema]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict) and item.get("nullable") is True:
+            return True
+        waiting.extend(_inside(item))
+    return False
 
 
 def _refuse_to_fetch(_uri: str) -> NoReturn:
@@ -205,16 +248,4 @@ class _Steps:
         for name in _BY_NAME:
             yield from schema[name].values() if isinstance(schema.get(name), dict) else ()
         if isinstance(schema.get("$ref"), str):
-            yield self._target(schema["$ref"])
-
-    def _target(self, reference: str) -> Any:
-        found: Any = self._root
-        for step in reference[2:].split("/") if reference != "#" else ():
-            name = unquote(step).replace("~1", "/").replace("~0", "~")
-            if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-                found = found[int(name)]
-            elif isinstance(found, dict) and name in found:
-                found = found[name]
-            else:
-                raise ValueError("a $ref leads to nothing")
-        return found
+            yield target(self._root, schema["$ref"])

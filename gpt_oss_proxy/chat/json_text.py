@@ -1,10 +1,22 @@
 """JSON in text that arrives in pieces: where a value ends, and control characters that a string must not hold."""
 
+import json
 import re
+from typing import Any
 
 _NOTABLE = re.compile(r'["{}\[\],]')  # outside of strings
 _IN_STRING = re.compile(r'["\\\x00-\x1f]')
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+
+
+def write_json(value: Any) -> str:
+    """Return the value's JSON text. Characters stand in it as they are, unless they have no UTF-8 form."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, which the model wrote as an escape
+        return json.dumps(value)
+    return text
 
 
 class JsonReader:

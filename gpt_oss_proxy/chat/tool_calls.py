@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from gpt_oss_proxy.chat.events import FinishReason, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.filter import Fault, Filter
-from gpt_oss_proxy.chat.json_text import JsonReader
+from gpt_oss_proxy.chat.json_text import JsonReader, write_json
+from gpt_oss_proxy.chat.long_text import LongText
 from gpt_oss_proxy.chat.tools import Tool, Tools
 from gpt_oss_proxy.errors import ToolCallInvalid, quote
 
@@ -81,7 +82,7 @@ class Calls(Filter):
         """Take the end: of a cut answer what there is, of a whole one only if it has the calls that it must have."""
         if reason in ("length", "content_filter"):
             if self._call and not self._again:
-                self._emit(self._call, self._call.rest())
+                self._emit(self._call, self._call.take_rest())
             self.end(reason)
             return
         try:
@@ -141,7 +142,7 @@ class Calls(Filter):
         first = self._begun
         if first is None:
             self.emit(ToolCallDelta(call.index, call.id, call.tool.name))
-            self._emit(call, call.reader.text)
+            self._emit(call, call.gone_out)
             return
         rest = first.continuation(call.arguments) if first.tool.name == call.tool.name else None
         if rest is None:
@@ -168,17 +169,24 @@ class _Call:
         self.id = call_id
         self.index = index
         self.reader = JsonReader()
-        self.arguments: Any = None
-        self._members: dict[str, Any] = {}  # those that have gone out
+        self.arguments: dict[str, Any] = {}  # those of them that are certain
+        self._names: set[str] = set()  # of all members, of those that are left out, too
         self._member_start = 1  # behind the bracket
-        self._said = 0  # how much of it is certain
-        self._emitted = 0
+        self._passed = 0  # so much of the text is certain, or left out
+        self._certain: list[str] = []  # what has not gone out yet of it
+        self._gone_out = LongText()
+        self._is_open = False  # a bracket is certain
         self._open_text_start = 0  # of the string that was looked at last
         self._open_text_fits = False
 
     @property
     def ended(self) -> bool:
         return self.reader.ended
+
+    @property
+    def gone_out(self) -> str:
+        """All that was returned as certain."""
+        return str(self._gone_out)
 
     def feed(self, text: str) -> str:
         """Return what is certain now. Raises _Faulty."""
@@ -193,7 +201,7 @@ class _Call:
             self._take_whole()
         elif reader.in_string and reader.depth == 1:
             self._take_open_text()
-        return self._certain()
+        return self._take_certain()
 
     def close(self) -> str:
         """Return what is certain at its end. Raises _Faulty."""
@@ -201,58 +209,79 @@ class _Call:
             return self.feed("{}")
         if not self.reader.ended:
             raise _Faulty("its JSON object is not complete")
-        return self._certain()
+        return self._take_certain()
 
-    def rest(self) -> str:
+    def take_rest(self) -> str:
         """Return all that has not gone out, certain or not."""
-        return self.reader.text[self._emitted :]
-
-    def _certain(self) -> str:
-        certain = self.reader.text[self._emitted : self._said]
-        self._emitted = max(self._said, self._emitted)
-        return certain
+        self._pass(len(self.reader.text))
+        return self._take_certain()
 
     def continuation(self, arguments: dict[str, Any]) -> str | None:
         """Return what must follow what has gone out to make these arguments of it; None if nothing can."""
-        if not self._emitted:
-            return json.dumps(arguments, ensure_ascii=False)
-        others = dict(arguments)
-        for name, value in self._members.items():
+        sent = JsonReader()
+        sent.feed(self.gone_out)
+        if not sent.text:
+            return write_json(arguments)
+        # Behind the last comma stands a whole member, or one whose text has begun.
+        last = sent.commas[-1] if sent.commas else 0
+        others, text = dict(arguments), ""
+        for name, value in _read_json(f"{sent.text[: last or 1] if sent.in_string else sent.text}}}").items():
             if name not in others or json.dumps(others.pop(name)) != json.dumps(value):
                 return None
-        begun = _OPEN_TEXT.match(self.reader.text, self._member_start)
-        text = ""
-        if begun and begun.end() <= self._emitted:
-            said = _read_json(f'"{self.reader.text[begun.end() : self._emitted]}"')
+        if sent.in_string and (begun := _OPEN_TEXT.match(sent.text, last + 1)):
+            said = _read_json(f'"{sent.text[begun.end() :]}"')
             wanted = others.pop(_read_json(begun[1]), None)
             if not isinstance(wanted, str) or not wanted.startswith(said):
                 return None
-            text = json.dumps(wanted[len(said) :], ensure_ascii=False)[1:]
-        members = (f", {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in others.items())
+            text = write_json(wanted[len(said) :])[1:]
+        members = (f", {write_json(name)}: {write_json(value)}" for name, value in others.items())
         return text + "".join(members) + "}"
+
+    def _take_certain(self) -> str:
+        certain = "".join(self._certain)
+        self._certain.clear()
+        self._gone_out.append(certain)
+        return certain
+
+    def _pass(self, end: int) -> None:
+        """Take the text up to there for certain."""
+        if end > self._passed:
+            self._add(self.reader.text[self._passed : end])
+            self._passed = end
+
+    def _add(self, text: str) -> None:
+        """Add text of the object, with its bracket or the comma before a member, whichever is needed there."""
+        if not self._is_open and text[0] != "{":  # the first members were left out
+            text = "{" + text.removeprefix(",").lstrip()
+        self._is_open = True
+        self._certain.append(text)
 
     def _take_member(self, end: int) -> None:
         member = _read_json(f"{{{self.reader.text[self._member_start : end]}}}")
         if len(member) != 1:
             raise _Faulty("its arguments are no valid JSON")
         ((name, value),) = member.items()
-        if name in self._members:
+        if name in self._names:
             raise _Faulty(f"{name!r} stands twice in its arguments")
-        if fault := self.tool.parameters.member_fault(name, value):
+        kept, fault = self.tool.parameters.fitted_member(name, value)
+        if fault:
             raise _Faulty(fault)
-        self._members[name] = value
+        if kept and kept[name] is value:
+            self._pass(end)
+        elif kept:
+            self._add(f", {write_json(name)}: {write_json(kept[name])}")
+        self._names.add(name)
+        self.arguments |= kept
         self._member_start = end + 1
-        self._said = end
+        self._passed = end
 
     def _take_whole(self) -> None:
         end = len(self.reader.text) - 1
-        if self._members or self.reader.text[self._member_start : end].strip():
+        if self._names or self.reader.text[self._member_start : end].strip():
             self._take_member(end)
-        arguments = _read_json(self.reader.text)
-        if fault := self.tool.parameters.fault(arguments):
+        if fault := self.tool.parameters.fault(self.arguments):
             raise _Faulty(fault)
-        self.arguments = arguments
-        self._said = len(self.reader.text)
+        self._pass(end + 1)
 
     def _take_open_text(self) -> None:
         """A string is being written: if any string would do, so does what there is of it."""
@@ -261,14 +290,14 @@ class _Call:
             self._open_text_start = start
             begun = _OPEN_TEXT.fullmatch(self.reader.text, self._member_start, start)
             name = _read_json(begun[1]) if begun else ""
-            fits = begun is not None and name not in self._members and self.tool.parameters.takes_any_text(name)
+            fits = begun is not None and name not in self._names and self.tool.parameters.takes_any_text(name)
             self._open_text_fits = fits
         if self._open_text_fits:
             end = len(self.reader.text)
             escape = self.reader.last_escape
             if escape >= start and _OPEN_ESCAPE.match(self.reader.text, escape):
                 end = escape
-            self._said = max(self._said, end)
+            self._pass(end)
 
 
 def _read_json(text: str) -> Any:

@@ -101,6 +101,32 @@ def test_an_answer_that_calls_a_tool_need_not_be_json() -> None:
     assert run(step, [*texts(["Let me see."]), call], "tool_calls") == [call, Finish("tool_calls")]
 
 
+@pytest.mark.parametrize("hold", [True, False])
+def test_nullable_is_understood(hold: bool) -> None:
+    schema = {**SCHEMA, "properties": {"city": {"type": "string", "nullable": True}}}
+    step = JsonAnswer(wanted(schema=schema), hold=hold)
+    assert text_of(run(step, texts(['{"city": null}']))) == '{"city": null}'
+    assert step.fault is None
+
+
+@given(PLACES)
+def test_null_for_an_optional_member_leaves_it_out_where_the_answer_is_held(places: list[int]) -> None:
+    text = '{"city": "Zü\\ud83drich", "zip": null, "parts": [{"name": null}]}'
+    parts = {"type": "array", "items": {"properties": {"name": {"type": "string"}}}}
+    schema = {**SCHEMA, "properties": {"city": {}, "zip": {"type": "integer"}, "parts": parts}}
+    step = JsonAnswer(wanted(schema=schema), hold=True)
+    told = text_of(run(step, texts(cut(text, places))))
+    assert step.fault is None
+    assert told.encode()
+    assert json.loads(told) == {"city": "Zü\ud83drich", "parts": [{}]}
+    streamed = JsonAnswer(wanted(schema=schema), hold=False)
+    assert text_of(run(streamed, texts(cut(text, places)))) == text  # so it does not fit what the client asked for
+    assert streamed.fault is not None
+    for same in ('{"city":  null}', '{"zip": null}'):
+        step = JsonAnswer(wanted(schema={"type": "object"}), hold=True)
+        assert text_of(run(step, texts([same]))) == same
+
+
 def test_line_ends_that_models_write_into_strings_are_escaped() -> None:
     assert text_of(run(JsonAnswer(wanted(), hold=False), texts(['{"a": "b\nc"}']))) == '{"a": "b\\nc"}'
 

@@ -54,6 +54,93 @@ def test_members_are_checked_alone(name: str, value: Any, fits: bool) -> None:
     assert (Schema(PERSON).member_fault(name, value) == "") == fits
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kept", "fault"),
+    [
+        ("name", "x", ..., ""),
+        ("name", None, ..., 'name: null is not of type "string"'),  # it is required
+        ("nick", None, ..., ""),
+        ("kind", None, {}, ""),
+        ("friend", None, {}, ""),
+        ("friend", {"age": None}, {"friend": {}}, ""),
+        ("friend", {"age": "3"}, ..., 'friend: age: "3" is not of type "integer"'),
+        ("unknown", None, ..., "unknown: False schema does not allow null"),
+        ("any", None, ..., ""),
+        ("any", {"age": None}, ..., ""),
+    ],
+)
+@pytest.mark.parametrize(
+    "around", [lambda person: person, lambda person: {"$ref": "#/$defs/it", "$defs": {"it": person}}]
+)
+def test_a_member_that_null_says_is_absent_is_left_out(
+    around: Callable[[Any], Any], name: str, value: Any, kept: Any, fault: str
+) -> None:
+    person = {**PERSON, "$defs": {}, "properties": {**PERSON["properties"], "friend": PERSON["$defs"]["friend"]}}  # type: ignore[dict-item,index]
+    schema = Schema(around(person))
+    found = schema.fitted_member(name, value)
+    assert found == ({name: value} if kept is ... else kept, fault)
+    assert kept is not ... or found[0][name] is value
+
+
+def test_where_a_members_schema_is_not_known_alone_null_says_the_same() -> None:
+    either = {"anyOf": [{"properties": {"a": {"type": "integer"}}}, {"properties": {"b": {"type": "null"}}}]}
+    assert Schema(either).fitted_member("a", None) == ({}, "")
+    assert Schema(either).fitted_member("b", None) == ({"b": None}, "")
+    assert Schema({"type": "object"}).fitted_member("b", None) == ({"b": None}, "")
+
+
+def test_a_whole_value_loses_its_absent_members_only_if_it_does_not_fit() -> None:
+    schema = Schema(PERSON)
+    value = {"name": "x", "nick": None, "any": {"age": None}}
+    assert schema.fitted(value)[0] is value
+    assert schema.fitted({**value, "kind": None, "friend": {"age": None}}) == ({**value, "friend": {}}, "")
+    assert schema.fitted({"kind": None}) == ({}, '"name" is a required property')
+    wrong = {"name": 7, "nick": None}
+    assert schema.fitted(wrong) == (wrong, 'name: 7 is not of type "string"')
+
+
+def test_nulls_of_what_fits_stay_even_if_another_branch_would_leave_them_out() -> None:
+    branches = [{"properties": {"a": {"type": "null"}}}, {"properties": {"a": {"type": "integer"}}}]
+    value = {"a": None}
+    assert Schema({"anyOf": branches}).fitted(value)[0] is value
+    assert Schema({"properties": {"x": {"anyOf": branches}}}).fitted_member("x", value)[0]["x"] is value
+
+
+def test_what_does_not_fit_without_its_nulls_is_a_fault_of_the_member() -> None:
+    friend = {"properties": {"age": {"type": "integer"}, "name": {"type": "string"}}}
+    found = Schema({"properties": {"friend": friend}}).fitted_member("friend", {"age": None, "name": 7})
+    assert found == ({"friend": {"name": 7}}, 'friend: name: 7 is not of type "string"')
+
+
+@pytest.mark.parametrize("draft", ["https://json-schema.org/draft/2020-12/schema", DRAFT_7])
+def test_nullable_is_understood(draft: str) -> None:
+    age = {"type": "integer", "nullable": True}
+    person = {"type": "object", "properties": {"age": age, "text": {"type": "string", "nullable": True}}}
+    friend = {"allOf": [{"$ref": "#/definitions/person"}], "nullable": True}
+    properties = {**person["properties"], "friend": friend}  # type: ignore[dict-item]
+    root = {**person, "properties": properties, "required": ["age", "friend"], "definitions": {"person": person}}
+    schema = Schema({"$schema": draft, **root})
+    assert schema.fault({"age": None, "friend": None, "text": None}) == ""
+    assert schema.fault({"age": 1, "friend": {"age": None}}) == ""
+    assert schema.fault({"age": None}) != ""
+    assert schema.fault({"age": "x", "friend": None}) != ""
+    assert schema.fitted_member("age", None) == ({"age": None}, "")
+    assert schema.takes_any_text("text")
+
+
+def test_an_object_that_is_a_reference_has_its_members_checked_alone() -> None:
+    properties = {"name": {"type": "string"}, "a/b~c": {"type": "integer"}, "code": {"pattern": "^a+$"}}
+    schema = Schema({"$ref": "#/definitions/a%20b", "title": "x", "definitions": {"a b": {"properties": properties}}})
+    assert schema.member_fault("name", 1) == 'name: 1 is not of type "string"'
+    assert schema.member_fault("a/b~c", "1") != ""
+    assert not schema.takes_any_text("code")
+    both = Schema(
+        {"$ref": "#/$defs/a", "properties": {"x": {"type": "string"}}, "$defs": {"a": {"properties": {"y": {}}}}}
+    )
+    assert both.member_fault("x", 1) != ""
+    assert Schema({"$ref": "#"}).member_fault("x", 1) == ""
+
+
 def test_which_members_may_be_any_text() -> None:
     schema = Schema(PERSON)
     assert [name for name in PERSON["properties"] if schema.takes_any_text(name)] == ["name", "nick", "any"]  # type: ignore[attr-defined]

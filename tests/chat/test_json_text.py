@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_oss_proxy.chat.json_text import JsonReader
+from gpt_oss_proxy.chat.json_text import JsonReader, write_json
 from tests.chat.filtered import PLACES, cut
 
 JSON = st.recursive(
@@ -18,6 +18,12 @@ JSON = st.recursive(
     max_leaves=12,
 )
 OBJECT = st.dictionaries(st.text('a"\\,', max_size=3), JSON, max_size=4)
+
+
+@given(st.dictionaries(st.text(max_size=3), st.text(max_size=3) | st.sampled_from(["\ud83d", "é\ude00"]), max_size=2))
+def test_what_is_written_can_be_sent_and_read(value: object) -> None:
+    assert json.loads(write_json(value).encode()) == value
+    assert write_json({"é": ["😀"]}) == '{"é": ["😀"]}'
 
 
 @given(OBJECT, st.booleans(), st.sampled_from(["", " ", "}", '"', "```", '{"a": 1}']), PLACES)

@@ -125,6 +125,178 @@ def test_a_faulty_call_goes_on_with_its_correction(text: str, size: int) -> None
     assert again[-1] == Finish("tool_calls")
 
 
+@pytest.mark.parametrize("text", [text for text in FAULTS.values() if "Paris" in text])
+@given(places=PLACES)
+def test_wherever_a_faulty_call_is_cut_what_has_gone_out_and_its_correction_are_one(
+    text: str, places: list[int]
+) -> None:
+    first = calls()
+    out = run(first, written("weather", *cut(text, places)))
+    right = {"city": "Paris", "unit": "celsius", "days": 2, "places": ['a"\n', "😀"]}
+    second = calls(first=first)
+    again = run(second, written("weather", json.dumps(right)))
+    assert second.fault is None
+    assert [(name, json.loads(arguments)) for name, arguments in calls_of([*out, *again])] == [("weather", right)]
+
+
+@given(PLACES)
+def test_members_of_which_nothing_has_gone_out_may_be_corrected(places: list[int]) -> None:
+    """What is certain goes out with the piece that it came in, and not if that piece is faulty."""
+    text = '{"city": "Paris", "days": 1, "places": ["a"], "unit": "kelvin"}'
+    first = calls()
+    out = run(first, written("weather", *cut(text, places)))
+    days, named = 1 if "1" in said(out) else 2, "a" if '"a"' in said(out) else "b"
+    right = {"city": "Paris", "days": days, "places": [named], "unit": "celsius"}
+    second = calls(first=first)
+    again = run(second, written("weather", json.dumps(right)))
+    assert second.fault is None
+    assert [json.loads(arguments) for _, arguments in calls_of([*out, *again])] == [right]
+
+
+def test_half_a_character_in_a_correction_is_written_as_the_model_wrote_it() -> None:
+    first = calls()
+    out = run(first, written("now", '{"a": "Pa', 'ris", "b": }'))
+    again = run(calls(first=first), written("now", '{"a": "Paris \\ud83d", "b": ["é", "\\ude00"]}'))
+    [(_, arguments)] = calls_of([*out, *again])
+    assert arguments.encode()
+    assert json.loads(arguments) == {"a": "Paris \ud83d", "b": ["é", "\ude00"]}
+
+
+# Nulls
+
+
+PLAN: Any = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string"},
+        "days": {"type": "integer"},
+        "note": {"type": "string", "nullable": True},
+        "stay": {"$ref": "#/$defs/stay"},
+        "stays": {"type": "array", "items": {"$ref": "#/$defs/stay"}},
+        "unit": {"type": ["string", "null"]},
+    },
+    "required": ["city"],
+    "additionalProperties": False,
+    "$defs": {
+        "stay": {
+            "type": "object",
+            "properties": {
+                "hotel": {"type": "string"},
+                "nights": {"type": "integer"},
+                "stay": {"$ref": "#/$defs/stay"},
+            },
+            "required": ["hotel"],
+        }
+    },
+}
+
+
+def plans(parameters: Any = PLAN, first: Calls | None = None) -> Calls:
+    tools = read_tools({"tools": [{"type": "function", "function": {"name": "plan", "parameters": parameters}}]})
+    assert tools is not None
+    return calls(tools, first)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"city": "Rome", "days": null}', '{"city": "Rome"}'),
+        ('{"days": null, "city": "Rome"}', '{"city": "Rome"}'),
+        ('{"days": null,\n"stay": null,\n"city": "Rome"\n}', '{"city": "Rome"\n}'),
+        ('{"city": "Rome", "days": null, "unit": "km"}', '{"city": "Rome", "unit": "km"}'),
+        ('{"city": "Rome", "note": null, "unit": null}', '{"city": "Rome", "note": null, "unit": null}'),
+        (
+            '{"city": "Rome", "stay": {"hotel": "A", "nights": null}, "days": 2}',
+            '{"city": "Rome", "stay": {"hotel": "A"}, "days": 2}',
+        ),
+        (
+            '{"city": "", "stays": [{"hotel": "", "stay": null}, {"hotel": "é", "stay": {"hotel": "", "stay": null}}]}',
+            '{"city": "", "stays": [{"hotel": ""}, {"hotel": "é", "stay": {"hotel": ""}}]}',
+        ),
+    ],
+)
+@given(places=PLACES)
+def test_null_for_an_optional_member_leaves_it_out_and_one_that_may_be_null_stays(
+    text: str, told: str, places: list[int]
+) -> None:
+    step = plans()
+    out: list[Event] = []
+    for event in [*written("plan", *cut(text, places)), Finish("stop")]:
+        out += step.feed([event])
+        assert told.startswith(said(out))
+    assert step.fault is None
+    assert calls_of(out) == [("plan", told)]
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        PLAN,
+        {"$ref": "#/$defs/plan", "$defs": {**PLAN["$defs"], "plan": PLAN}},
+        {"allOf": [PLAN], "$defs": PLAN["$defs"]},
+    ],
+)
+@pytest.mark.parametrize(
+    "text", ['{"days": null}', '{ "days" : null , "stay":null }', '{"days": null,"stay":null,"stays":null}']
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_call_whose_members_are_all_absent_is_one_without_arguments(around: Any, text: str, size: int) -> None:
+    schema = json.loads(json.dumps(around).replace('"required": ["city"], ', ""))
+    out = run(plans(schema), written("plan", *(text[start : start + size] for start in range(0, len(text), size))))
+    assert [(name, json.loads(arguments)) for name, arguments in calls_of(out)] == [("plan", {})]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"city": null}',
+        '{"city": "Rome", "country": null}',
+        '{"city": "Rome", "stay": {"hotel": null}}',
+        '{"city": "Rome", "stays": [null]}',
+        '{"city": "Rome", "days": null, "days": 2}',
+        '{"city": "Rome", "days": null,}',
+        '{"days": null}',
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_other_nulls_are_faults(text: str, size: int) -> None:
+    step = plans()
+    run(step, written("plan", *(text[start : start + size] for start in range(0, len(text), size))))
+    assert step.fault is not None
+
+
+def test_a_correction_goes_on_behind_members_that_were_left_out() -> None:
+    right = '{"stay": null, "city": "Rome", "days": 2, "unit": null}'
+    for sent in ('{"stay": null, ', '{"stay": null, "city": "Ro', '{"stay": null, "city": "Rome", "days": 2, '):
+        first = plans()
+        out = run(first, written("plan", sent, '"stays": 7}'))
+        again = run(plans(first=first), written("plan", right))
+        assert [json.loads(arguments) for _, arguments in calls_of([*out, *again])] == [
+            {"city": "Rome", "days": 2, "unit": None}
+        ]
+
+
+def test_a_cut_call_is_what_it_is_but_for_members_that_were_left_out() -> None:
+    out = run(plans(), written("plan", '{"days": null, "stay": null, "city": "Ro'), "length")
+    assert calls_of(out) == [("plan", '{"city": "Ro')]
+    out = run(plans(), written("plan", '{"city": "Rome", "days": nul'), "length")
+    assert calls_of(out) == [("plan", '{"city": "Rome", "days": nul')]
+
+
+def test_a_corrected_call_loses_its_absent_members_too() -> None:
+    first = plans()
+    run(first, written("nope", "{}"))
+    out = run(plans(first=first), written("plan", '{"city": "Rome", "days": null}'))
+    assert calls_of(out) == [("plan", '{"city": "Rome"}')]
+
+
+def test_a_call_that_was_right_but_for_a_null_is_not_made_twice() -> None:
+    first = plans()
+    out = run(first, [*written("plan", '{"city": "Rome", "days": null}'), *written("nope", "{}")])
+    out += run(plans(first=first), written("plan", '{"city": "Rome"}'))
+    assert calls_of(out) == [("plan", '{"city": "Rome"}')]
+
+
 @pytest.mark.parametrize(
     "correction",
     [

@@ -272,6 +272,22 @@ def test_a_bad_call_after_text_is_an_error_event(base: str, model: str) -> None:
     assert b"no_such_tool" not in answer.body.split(b'"error"')[0]
 
 
+@WAYS
+@BOTH
+def test_null_for_an_optional_member_costs_no_second_turn(
+    base: str, model: str, streamed: bool, upstream: Upstream
+) -> None:
+    served = upstream.connections()["served"]
+    text = dictated("call piece=3", 'population {"year": null, "city": "Oslo"}')
+    if streamed:
+        calls = assembled(tool_deltas(stream(base, model, text, tools=TOOLS)))
+    else:
+        [call] = chat(base, model, text, tools=TOOLS).json()["choices"][0]["message"]["tool_calls"]
+        calls = [(call["function"]["name"], json.loads(call["function"]["arguments"]))]
+    assert calls == [("population", {"city": "Oslo"})]
+    assert upstream.connections()["served"] == served + 1
+
+
 @pytest.mark.parametrize("script", ["unknown", "wrongtype", "malformed", "nocall"])
 @WAYS
 @BOTH
