@@ -15,6 +15,7 @@ HOWS: tuple[How, ...] = ("fin", "rst", "half")
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST instead of FIN
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _READ_BYTES = 65536
+_MUCH_BYTES = 4 * 1024 * 1024
 
 
 class Client:
@@ -89,6 +90,7 @@ class Client:
             self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._writer.transport.abort()
         elif how == "half":
+            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _MUCH_BYTES)
             self._writer.write_eof()
         else:
             self._writer.close()

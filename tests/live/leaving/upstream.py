@@ -9,7 +9,7 @@ import re
 import ssl
 from collections.abc import Callable
 
-from tests.live.leaving.unread import unread_bytes
+from tests.live.leaving.unread import Unread
 from tests.live.load.script import PROTOCOLS
 
 WORDS = 9  # more than any queue within the gateway takes ahead
@@ -36,7 +36,9 @@ def piece_count(protocol: str) -> int:
 class Answer:
     """One request that has come, and its answer. `pieces` are (bytes, the text that a client reads then, or "")."""
 
-    def __init__(self, transport: asyncio.WriteTransport, protocol: str, texts: list[str], number: int) -> None:
+    def __init__(
+        self, transport: asyncio.WriteTransport, unread: Unread, protocol: str, texts: list[str], number: int
+    ) -> None:
         wire = PROTOCOLS[protocol]
         lines = (b"HTTP/1.1 200 OK", *wire.headers, b"Transfer-Encoding: chunked", b"", b"")
         records = wire.records(texts)
@@ -53,6 +55,7 @@ class Answer:
         self.sent = 0
         self.left_at: float | None = None
         self._transport = transport
+        self._unread = unread
         self._ports = transport.get_extra_info("peername")[1], transport.get_extra_info("sockname")[1]
 
     @property
@@ -88,7 +91,7 @@ class Answer:
     @property
     def _not_taken(self) -> int:
         """The bytes that wait here, and there."""
-        return self._transport.get_write_buffer_size() + unread_bytes(*self._ports)
+        return self._transport.get_write_buffer_size() + self._unread.bytes_at(*self._ports)
 
     async def go_on(self, upto: int | None = None) -> None:
         """Send so many pieces, or all, if the gateway stays: each when it has read the one before, while it reads."""
@@ -134,6 +137,7 @@ class Upstream:
         self._texts = texts
         self._answers: dict[str, list[Answer]] = {}
         self._news = asyncio.Event()
+        self._unread = Unread()
 
     async def start(self, tls: ssl.SSLContext | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -148,6 +152,7 @@ class Upstream:
         while self.connections:
             await asyncio.sleep(0)
         await self._server.wait_closed()
+        self._unread.close()
 
     @property
     def open(self) -> int:
@@ -170,7 +175,7 @@ class Upstream:
         answers = self._answers.setdefault(name[1].decode(), [])
         number = len(answers) + 1
         texts = self._texts(name[1].decode(), number, request) or words(name[1].decode(), number)
-        answers.append(Answer(transport, _PATHS[request.split()[1]], texts, number))
+        answers.append(Answer(transport, self._unread, _PATHS[request.split()[1]], texts, number))
         self._news.set()
         self._news = asyncio.Event()
         return answers[-1]
