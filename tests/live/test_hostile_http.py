@@ -104,8 +104,9 @@ def test_a_body_above_the_limit_is_a_413_and_the_connection_can_be_used_on(gatew
 def test_a_body_that_finds_no_room_beside_others_is_a_503_before_it_comes_until_they_are_gone(gateway: Gateway) -> None:
     base = gateway(MAX_BODY_BYTES=2048, MAX_BODIES_BYTES=2048)
     with contextlib.closing(Connection(base)) as slow:
-        slow.head("Content-Length: 2000")
-        wait_for("it to be counted", lambda: chat(base, "gpt-4o", "hello").status_code == 503, SECONDS)
+        slow.head("Content-Length: 2000", "Expect: 100-continue")
+        slow.read_until(b"100 Continue")  # it is counted
+        assert chat(base, "gpt-4o", "hello").status_code == 503
         answer = say(base, CHAT + b"Content-Length: 100\r\n\r\n")
         assert refused(answer) == (503, "overloaded")
         assert b"\r\nretry-after: 5\r\n" in answer
