@@ -25,6 +25,8 @@ from tests.live.leaving.run import leave
 from tests.live.leaving.upstream import Upstream
 from tests.upstreams.certificates import Authority
 
+pytestmark = pytest.mark.alone  # a retry must come within a second, and nothing be left after three
+
 _DESCRIPTORS = 8192
 _LOOK_SECONDS = 0.05
 _IDLE_SECONDS = 8.0  # the gateway keeps an idle connection for 4, and looks once a second
