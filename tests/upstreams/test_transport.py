@@ -291,7 +291,11 @@ TEXT = b"data: hello\n\n" * 1000
 
 @pytest.mark.parametrize("coding", [b"gzip", b"x-gzip"])
 def test_a_compressed_body_is_decompressed(transport, serve, coding):
-    server = serve([with_length(gzip.compress(TEXT, mtime=0), b"Content-Encoding: " + coding)])
+    body = gzip.compress(TEXT, mtime=0)
+    server = serve([with_length(body, b"Content-Encoding: " + coding)])
+    assert ask(transport, server.url) == TEXT
+    parts = chunk(body[:20]) + chunk(body[20:40]) + chunk(body[40:]) + chunk(b"")
+    server = serve([CHUNKED + b"Content-Encoding: " + coding + b"\r\n\r\n" + parts])
     assert ask(transport, server.url) == TEXT
 
 
