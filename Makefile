@@ -20,7 +20,7 @@ run: .venv/run ## the gateway with the upstreams that the environment names (see
 
 test: check unit live ## everything that CI runs: lint, types, floors, unit tests, live tests
 
-unit: .venv/dev ## the unit tests, in about a minute
+unit: .venv/dev ## the unit tests, in a minute and a half
 	$(PYTEST) --ignore tests/live --numprocesses auto
 
 coverage: .venv/dev ## the unit tests again, three times slower, and which lines and branches they miss
