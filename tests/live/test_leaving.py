@@ -200,7 +200,7 @@ class Rule(NamedTuple):
     first: int | None = 0  # how many retries it announces, None: nothing
     reads: bool = False  # before it leaves
     leaves: bool = True
-    pause: float = 0.0
+    pause: float = 0.0  # besides that of an SDK
     retries: int | None = 1
     caller: str = CALLER
     at_once: int = 1  # so many come
@@ -215,9 +215,9 @@ RULES = {
     "a retry of one that had announced nothing": Rule(2, first=None),
     "a retry of one that is still there": Rule(2, leaves=False),
     "a retry of one that had its status": Rule(2, reads=True),
-    "a late retry": Rule(2, pause=1.4),
-    "a second retry": Rule(1, first=1, pause=1.8, retries=2),
-    "a late second retry": Rule(2, first=1, pause=3.0, retries=2),
+    "a late retry": Rule(2, pause=1.0),
+    "a second retry": Rule(1, first=1, pause=1.4, retries=2),
+    "a late second retry": Rule(2, first=1, pause=2.6, retries=2),
 }
 
 

@@ -8,7 +8,8 @@ from tests.live.leaving.client import Client
 from tests.live.leaving.gateway import Gateway
 from tests.live.leaving.upstream import Answer
 
-_OFFERED_SECONDS = 0.9  # an answer is there for 1.0 s to be adopted, from a little before that is seen here
+PAUSE_SECONDS = 0.4  # of the SDKs before a retry
+_OFFERED_SECONDS = 1.0  # how long an answer is there to be adopted
 # How soon an answer is closed that no retry may adopt, and one that may: in 1.0 s, and what a busy machine adds.
 _LEFT_SECONDS, _KEPT_SECONDS = 2.0, 3.0
 _MOMENT_SECONDS = 0.05  # for what neither client nor upstream can see
@@ -26,7 +27,6 @@ class Leaver:
         self.requests: list[str] = []
         self.client: Client
         self._asked_at: list[float] = []
-        self._offered_at = 0.0  # since when there is an answer to adopt
         self._clients: list[Client] = []
         self._other: Client | None = None  # has the same key
         self._gateway = gateway
@@ -89,10 +89,14 @@ class Leaver:
 
     @property
     def asked_again(self) -> bool:
-        """Whether the upstream was asked while there was an answer to adopt."""
+        """Whether the upstream was asked again though there was an answer to adopt: for 1.0 s from its client's end."""
         if not self.case.variant.adopts or len(self._all_answers) < 2:
             return False
-        return self._all_answers[1].asked_at - self._offered_at < _OFFERED_SECONDS
+        first, second = self._all_answers[:2]
+        seconds: float = self._gateway.records_of(self.requests[0])[0]["total_seconds"]
+        # They began after the client had asked and before the upstream was: there was an answer at this time, at least.
+        begins, ends = first.asked_at + seconds, self._asked_at[0] + seconds + _OFFERED_SECONDS
+        return begins < self._asked_at[1] and second.asked_at < ends
 
     @property
     def late_seconds(self) -> float:
@@ -152,7 +156,7 @@ class Leaver:
         return self._clients[-1]
 
     async def _leave_a_call_to_adopt(self) -> None:
-        """Let a first client ask and leave before its status, and wait until the gateway knows that."""
+        """Let a first client ask and leave before its status, and wait as an SDK does before it asks again."""
         case = self.case
         first, self.client = self.client, await self._connected(0 if case.variant.lands == "same" else 1)
         await self._ask(first, "first", *case.headers)
@@ -162,8 +166,7 @@ class Leaver:
         await answer.go_on(min(half, 1) if case.streamed else half)
         first.leave(case.how)
         await first.gone()
-        await self._gateway.record_of(self.requests[0])
-        self._offered_at = asyncio.get_running_loop().time()
+        await asyncio.sleep(PAUSE_SECONDS)
         await answer.go_on(half)
 
     async def _read_unless_asked_again(self) -> None:

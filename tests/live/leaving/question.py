@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from tests.live.leaving.cases import ASKED, Case, Variant
 from tests.live.leaving.client import CALLER, Client, How
 from tests.live.leaving.gateway import Gateway
+from tests.live.leaving.leaver import PAUSE_SECONDS
 
 
 @contextlib.asynccontextmanager
@@ -55,9 +56,9 @@ class Question:
         return len(self._gateway.upstream.answers_to(self.name))
 
     async def leave(self, client: Client, how: How) -> None:
-        """Let a client leave, and wait until the gateway knows that."""
+        """Let a client leave, and wait as an SDK does before it asks again."""
         client.leave(how)
-        await self._gateway.record_of(self.ids[self._clients.index(client)])
+        await asyncio.sleep(PAUSE_SECONDS)
 
     def answer(self) -> None:
         """From now on the upstream answers, one after the other."""
