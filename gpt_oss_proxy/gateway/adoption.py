@@ -111,8 +111,9 @@ class Adoption:
     def lookup(self, name: str) -> RecordedAnswer | None:
         """Return the answer of this worker that a request of this name gets. One that was left is given once."""
         for answer in self._left.get(name, ()):
-            self._withdraw(name, answer)
-            return answer
+            if not answer.lost:
+                self._withdraw(name, answer)
+                return answer
         self._drop_old_ones()
         named = self._named.get(name)
         return None if named is None or named.lost else named

@@ -277,16 +277,22 @@ def _serve(connection: socket.socket, find: Callable[[str], Joinable | None]) ->
         with connection.makefile("rb") as lines:
             name, _, body = lines.readline(_LONGEST_LINE).strip().decode("ascii", "replace").partition(" ")
         answer = find(name)
-        _send(connection, _Frame(head=_Head(answer.id, answer.created, answer.body) if answer else None))
         if answer is None or answer.body != body:
+            _send(connection, _Frame(head=_head(answer)))
             return
-        reader: Any = gevent.getcurrent()
-        watch = ClientWatch(connection, lambda: reader.kill(block=False))
-        try:
-            with contextlib.closing(answer.read()) as lists:
+        # Before a send, which may wait: an answer that was left is given up at the end of its time, unless it is read.
+        with contextlib.closing(answer.read()) as lists:
+            _send(connection, _Frame(head=_head(answer)))
+            reader: Any = gevent.getcurrent()
+            watch = ClientWatch(connection, lambda: reader.kill(block=False))
+            try:
                 _send_lists(connection, lists, answer.origin)
-        finally:
-            watch.close()
+            finally:
+                watch.close()
+
+
+def _head(answer: Joinable | None) -> _Head | None:
+    return _Head(answer.id, answer.created, answer.body) if answer else None
 
 
 def _send_lists(connection: socket.socket, lists: ClosableLists, origin: Callable[[], Origin]) -> None:

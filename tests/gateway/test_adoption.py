@@ -125,6 +125,13 @@ def test_one_that_has_failed_is_not_adopted(adoption: Adoption) -> None:
     assert adoption.find(tried(1)) is None
 
 
+def test_one_that_has_just_been_given_up_is_not_adopted(adoption: Adoption) -> None:
+    leave(adoption, LONG)
+    (answer,) = adoption._left["name"]
+    answer.wait_for_reader(0)  # its greenlet is killed in the next turn
+    assert adoption.find(tried(1)) is None
+
+
 def test_an_adopter_that_leaves_ends_it(adoption: Adoption) -> None:
     upstream = leave(adoption, A, LONG)
     adopted = adoption.find(tried(1))
