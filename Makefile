@@ -20,8 +20,8 @@ run: .venv/run ## the gateway with the upstreams that the environment names (see
 
 test: check unit live ## everything that CI runs: lint, types, floors, unit tests, live tests
 
-unit: .venv/dev ## the unit tests, in a minute and a half
-	$(PYTEST) --ignore tests/live --numprocesses auto
+unit: .venv/dev ## the unit tests, in about a minute
+	$(PYTEST) --ignore tests/live --numprocesses 4
 
 coverage: .venv/dev ## the unit tests again, three times slower, and which lines and branches they miss
 	$(BIN)/coverage run -m pytest --ignore tests/live
@@ -30,9 +30,9 @@ coverage: .venv/dev ## the unit tests again, three times slower, and which lines
 mutants: .venv/dev .venv/mutants/.installed ## change one FILE in many small ways, and show which changes its tests miss (TESTS="…" for others, MOST=100 for a sample)
 	@.venv/mutants/bin/python -m tests.mutants $(if $(MOST),--most $(MOST)) -- $(FILE) $(TESTS)
 
-# Three files at once even on two cores, for they wait more than they work; then what measures time or load.
+# Four at once even on two cores, for the tests wait more than they work; then what measures time or load.
 live: .venv/dev $(LIVE)/node_modules/.package-lock.json nginx ## real gunicorn, upstreams, clients and nginx on loopback
-	$(PYTEST) tests/live -m "not alone" --numprocesses 3 --dist loadfile
+	$(PYTEST) tests/live -m "not alone" --numprocesses 4 --dist loadfile
 	$(PYTEST) tests/live -m alone
 
 bench: .venv/run $(BENCH) bench/.litellm/.installed bench/node_modules/.installed bench/.python/.installed ## the gateway beside others, in half an hour; writes bench/RESULTS.md
