@@ -19,6 +19,7 @@ from tests.live.load import proc
 
 SETTLED_SECONDS = 3.0
 _LOOK_SECONDS = 0.02
+_LOG_SECONDS = 3.0
 _GAUGE = re.compile(r"^gpt_oss_proxy_((?:upstream_)?running|upstream_circuit_open)(\S*) (\S+)$", re.MULTILINE)
 _OFFER = re.compile(r"[0-9a-f]{64}\.\d+")
 _NUMBER = re.compile(r"\d+")
@@ -136,6 +137,13 @@ class Gateway:
         while not (found := self.records_of(request_id)):
             await asyncio.sleep(_LOOK_SECONDS)
         return found[0]
+
+    async def logged(self, request_ids: Iterable[str]) -> None:
+        """Wait until each of these has a record. The log is written behind the requests; what is missing stays so."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOG_SECONDS):
+                for request_id in request_ids:
+                    await self.record_of(request_id)
 
     # Connections
 

@@ -34,6 +34,7 @@ async def leave(gateway: Gateway, cases: Sequence[Case], *, at_once: bool = Fals
     held = await gateway.settle(before)
     answered = [Leaver(case, gateway) for case in still_answered()]
     failed |= await _run(answered, Leaver.run)
+    await gateway.logged(name for leaver in leavers for name in leaver.requests)
     late = [f"{late:.2f} s: {leaver.case}" for leaver in leavers if (late := leaver.late_seconds) > 0]
     wrong = {
         "failed": failed,
