@@ -1,6 +1,7 @@
 """The fast adapter where it differs from requests' own; what both must do is in test_transport.py."""
 
 import contextlib
+import errno
 import gc
 import gzip
 import http.client
@@ -23,6 +24,8 @@ from gpt_oss_proxy.upstreams.fast_adapter import Body, FastAdapter
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
 from gpt_oss_proxy.upstreams.transport import Transport, offer, read_blocks
 from tests.upstreams.raw_server import CHUNKED, RawServer, chunk, close, with_length
+
+HEAD = CHUNKED + b"\r\n"
 
 
 @pytest.fixture
@@ -142,6 +145,35 @@ def test_a_url_names_a_server_and_a_path(adapter, url, origin, path):
     assert (found.origin, adapter.request_url(request, None)) == (origin, path)
 
 
+@pytest.fixture
+def cut(monkeypatch):
+    """Return the error that cuts each request short, while the connection stays whole."""
+    error = OSError(errno.ENOBUFS, "no room")
+
+    def fail(_connection, _data):
+        raise error
+
+    monkeypatch.setattr(connections.Connection, "send", fail)
+    return error
+
+
+def test_a_connection_whose_request_was_cut_is_not_used_again_even_if_its_answer_is_there(adapter, cut):
+    server = RawServer([with_length(b"a"), lambda connection: connection.recv(1)], listens=False)
+    with get(adapter, server.url) as response:
+        assert b"".join(read_blocks(response)) == b"a"
+    assert not any(pool.idle for pool in adapter._pools.values())
+    server.stop()
+
+
+@pytest.mark.parametrize("answer", [[b"nonsense"], [close]])
+def test_what_cut_a_request_is_the_error_unless_there_is_an_answer(adapter, cut, answer):
+    server = RawServer(answer, listens=False)
+    with pytest.raises(requests.ConnectionError) as raised:
+        get(adapter, server.url)
+    assert raised.value.args[0] is cut
+    server.stop()
+
+
 def test_that_a_body_is_over_is_known_when_all_of_it_was_handed_on(adapter):
     server = RawServer([with_length(b"a")])
     with get(adapter, server.url) as response:
@@ -170,6 +202,36 @@ def test_an_answer_has_no_end_but_its_own(adapter):
     held.set()
     assert not any(pool.idle for pool in adapter._pools.values())
     server.stop()
+
+
+class Reads:
+    """A connection that brings these bytes, each in a read of its own."""
+
+    def __init__(self, *reads):
+        self._reads = iter(reads)
+
+    def receive(self, _size=0):
+        return next(self._reads, b"")
+
+
+@pytest.mark.parametrize(("size", "error"), [(64 * 1024, None), (64 * 1024 + 1, http.client.HTTPException)])
+def test_a_head_that_comes_in_parts_may_be_long_but_has_its_bound(size, error):
+    begin = b"HTTP/1.1 200 OK\r\nX: ".ljust(size, b"x")
+    body = Body(Reads(begin, b"\r\n\r\n"), lambda _connection: None)
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        body.read_head()
+    assert body.status == (0 if error else 200)
+
+
+@pytest.mark.parametrize(("size", "error"), [(64 * 1024, None), (64 * 1024 + 1, ValueError)])
+def test_trailers_that_come_in_parts_may_be_long_but_have_their_bound(size, error):
+    given_back = []
+    body = Body(Reads(HEAD + chunk(b"a") + b"0\r\nX: ", b"x" * size, b"\r\n\r\n"), given_back.append)
+    body.read_head()
+    assert body.read1() == b"a"
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        assert body.read1() == b""
+    assert len(given_back) == (0 if error else 1)
 
 
 @pytest.mark.parametrize("more", [b"X: " + b"x" * 200_000, b"X: x\r\n" * 40_000], ids=["one line", "many"])
@@ -234,9 +296,6 @@ def one_by_one(monkeypatch):
         return list(itertools.chain(*((step, until(size)) for step, size in zip(given, sizes, strict=True))))
 
     return steps
-
-
-HEAD = CHUNKED + b"\r\n"
 
 
 def split(adapter, steps, takes=lambda _block: True):
