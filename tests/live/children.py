@@ -55,7 +55,10 @@ def free_port() -> int:
 
 
 class Child:
-    """A running program. `log` gathers its standard output and error, unless they go to the descriptor `output`."""
+    """A running program. `log` gathers its standard output and error, unless they go to the descriptor `output`.
+
+    It has the descriptors `pass_fds` under their numbers.
+    """
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Child:
         log: Path,
         env: Mapping[str, str],
         output: int | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.log = log
@@ -80,6 +84,7 @@ class Child:
                 stdout=file if output is None else output,
                 stderr=subprocess.STDOUT,
                 process_group=0,
+                pass_fds=pass_fds,
             )
 
     def wait_until_ready(self, ready: Callable[[], T | None]) -> T:

@@ -1,9 +1,13 @@
 """Debian's nginx with the shipped deploy/nginx.conf in front of the gateway: none of its promises is lost."""
 
 import contextlib
+import datetime
 import http.client
+import json
 import os
 import re
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +20,11 @@ import requests
 
 from tests.live.children import Child, free_port, wait_for
 from tests.live.conftest import REPOSITORY, Gateway, Start, StartGateway, answers, needs
-from tests.live.talk import SECONDS, Upstream, chat, error_of, failed, stream, text_of, user
+from tests.live.load.proc import workers
+from tests.live.load.steady import Steady
+from tests.live.talk import SECONDS, Upstream, chat, error_of, failed, post, stream, text_of, user
 from tests.live.test_hostile_http import NO_HTTP, refused, say
-from tests.live.wire import Connection
+from tests.live.wire import Connection, Silent
 from tests.upstreams.raw_server import CHUNKED, RawServer, chunk
 
 RunNginx = Callable[..., str]
@@ -27,7 +33,7 @@ DEFAULTS = """\
 pid /run/nginx.pid;
 events {}
 http {
-    access_log off;
+    access_log /var/log/nginx/access.log;
     upstream gateway {
         server 127.0.0.1:3000;  # <-
     }
@@ -39,26 +45,36 @@ http {
 """
 
 
+SHIPPED = (REPOSITORY / "deploy/nginx.conf").read_text()
+# The shipped one with its limits switched on, as its head says.
+LIMITED, LIMIT_LINES = re.subn(r"^( *)#(?=\S)", r"\1", SHIPPED, flags=re.MULTILINE)
+
+
+def render(folder: Path, config: str, port: int = 80, behind: str = "http://127.0.0.1:3000") -> Path:
+    """Write the configuration with the two lines changed that are the user's, and all its files in `folder`."""
+    config = put(config, "listen 80;  # <-", f"listen 127.0.0.1:{port};")
+    config = put(config, "server 127.0.0.1:3000;  # <-", f"server {behind.removeprefix('http://')};")
+    config = put(config, "pid /run/nginx.pid;", f"pid {folder}/nginx.pid;")
+    # Without root, nginx needs places of its own to write to.
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    config = put(config, "http {", "http {" + "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds))
+    config = config.replace("/var/log/nginx/access.log", f"{folder}/access.log")
+    written = folder / "nginx.conf"
+    written.write_text(config)
+    return written
+
+
 @pytest.fixture(scope="session")
 def run_nginx(start: Start, tmp_path_factory: pytest.TempPathFactory) -> RunNginx:
     """Start nginx, with the shipped configuration or another one, in front of an address, and return its own."""
     nginx = needs("nginx")
-    shipped = (REPOSITORY / "deploy/nginx.conf").read_text()
 
-    def run(behind: str, config: str = shipped) -> str:
-        folder = tmp_path_factory.mktemp("nginx")
+    def run(behind: str, config: str = SHIPPED, folder: Path | None = None) -> str:
         port = free_port()
-        config = put(config, "listen 80;  # <-", f"listen 127.0.0.1:{port};")
-        config = put(config, "server 127.0.0.1:3000;  # <-", f"server {behind.removeprefix('http://')};")
-        config = put(config, "pid /run/nginx.pid;", f"pid {folder}/nginx.pid;")
-        # Without root, nginx needs places of its own to write to.
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        places = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-        config = put(config, "access_log off;", f"access_log off; {places}")
-        (folder / "nginx.conf").write_text(config)
+        written = render(folder or tmp_path_factory.mktemp("nginx"), config, port, behind)
         # As root, its workers would become nobody, who may not enter pytest's folders.
         told = "daemon off;" + (" user root;" if os.getuid() == 0 else "")
-        child: Child = start("nginx", nginx, "-c", str(folder / "nginx.conf"), "-e", "stderr", "-g", told)
+        child: Child = start("nginx", nginx, "-c", str(written), "-e", "stderr", "-g", told)
         address = f"http://127.0.0.1:{port}"
         child.wait_until_ready(lambda: listens(address))
         return address
@@ -73,10 +89,12 @@ def put(text: str, old: str, new: str) -> str:
 
 
 def listens(address: str) -> bool:
+    """Say whether it takes connections; a request would count for a limit, and stand in the log."""
     try:
-        return bool(requests.get(address, timeout=5).status_code)
-    except requests.ConnectionError:
+        Connection(address).close()
+    except ConnectionRefusedError:
         return False
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -223,6 +241,113 @@ def test_a_gateway_that_is_down_is_a_502_in_openais_shape(run_nginx: RunNginx) -
     address = run_nginx(f"http://127.0.0.1:{free_port()}")
     error = error_of(chat(address, "gpt-4o", "hello"))
     assert (error["status"], error["code"]) == (502, "gateway_unreachable")
+
+
+@pytest.mark.parametrize("config", [SHIPPED, LIMITED])
+def test_nginx_has_nothing_to_say_against_it(config: str, tmp_path: Path) -> None:
+    command = [needs("nginx"), "-t", "-c", str(render(tmp_path, config)), "-e", "stderr"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (checked.returncode, "[" in checked.stderr) == (0, False), checked.stderr
+
+
+def limited(response: requests.Response) -> bool:
+    """Say whether it is the limit's answer, all of which is checked."""
+    if response.status_code != 429:
+        return False
+    assert failed(response) == (429, "rate_limit_error", "rate_limit_exceeded")
+    assert response.headers["retry-after"] == "1"
+    assert response.headers["x-accel-buffering"] == "no"
+    return True
+
+
+def test_more_requests_a_second_than_the_limit_allows_are_a_429_in_openais_shape_for_that_key_only(
+    run_nginx: RunNginx,
+) -> None:
+    assert LIMIT_LINES == 10
+    config = put(LIMITED, "rate=5r/s;", "rate=1r/m;")  # no time that a test takes lets another one in
+    address = run_nginx(f"http://127.0.0.1:{free_port()}", config)
+    for headers in ({"Authorization": "Bearer sk-1"}, {"api-key": "sk-1"}, {"x-api-key": "sk-2"}, {}):
+        answers = [limited(post(address, {}, headers)) for _ in range(22)]
+        assert answers == [False] * 21 + [True], headers
+
+
+def test_more_requests_at_once_than_the_limit_allows_are_a_429_too(run_nginx: RunNginx, silent: Silent) -> None:
+    address = run_nginx(silent.address, LIMITED)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            client = stack.enter_context(contextlib.closing(Connection(address)))
+            client.post({"model": "m"})
+            stack.enter_context(silent.accept())
+        assert limited(post(address, {}))
+
+
+def test_two_gateways_are_renewed_one_after_the_other_without_a_failed_request(
+    run_nginx: RunNginx, start_gateway: StartGateway, chatkit: Upstream, tmp_path: Path
+) -> None:
+    def gateway() -> tuple[Child, str]:
+        child, base = start_gateway(BASE_URL=chatkit.address, CHATKIT_DIALECT="published")
+        return child, base.removeprefix("http://")
+
+    def config(first: str, second: str) -> dict[str, str]:
+        return {"behind": first, "config": SHIPPED.replace("keepalive 64;", f"server {second}; keepalive 64;")}
+
+    (old, first), (older, second) = gateway(), gateway()
+    address = run_nginx(folder=tmp_path, **config(first, second))
+    nginx, port = int((tmp_path / "nginx.pid").read_text()), urlsplit(address).port or 0
+
+    def reload(first: str, second: str) -> None:
+        before = set(workers(nginx))
+        render(tmp_path, port=port, **config(first, second))
+        os.kill(nginx, signal.SIGHUP)
+        wait_for("nginx' old workers to end", lambda: (now := set(workers(nginx))) and not now & before)
+
+    load = Steady(address)
+    with load.asking():
+        load.go_on()
+        reload(f"{first} down", second)
+        assert old.stop() == 0
+        _, first = gateway()
+        reload(first, f"{second} down")
+        assert older.stop() == 0
+        reload(first, gateway()[1])
+        load.go_on()
+
+
+def test_its_log_says_who_was_refused_and_holds_no_key(
+    run_nginx: RunNginx, start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    _, base = start_gateway(API_KEYS="sk-right")
+    address = run_nginx(base, folder=tmp_path)
+    url = f"{address}/v1/chat/completions?api_key=sk-secret"
+    headers = {
+        "Authorization": "Bearer sk-secret",
+        "api-key": "sk-secret",
+        "Referer": "sk-secret",
+        "User-Agent": "sk-secret",
+    }
+    answer = requests.post(url, json={"messages": user("sk-secret")}, headers=headers, timeout=SECONDS)
+    assert failed(answer) == (401, "authentication_error", "invalid_api_key")
+    with contextlib.closing(Connection(address)) as client:
+        client.head(start='GET /"odd\\path"?sk-secret HTTP/1.1')
+        assert client.answer().status == 404
+    log = tmp_path / "access.log"
+    lines = wait_for(
+        "two lines of the log", lambda: len(found := log.read_text().splitlines()) == 2 and found, seconds=10
+    )
+    assert "sk-secret" not in "".join(lines)
+    said, odd = map(json.loads, lines)
+    assert odd["path"] == '/"odd\\path"'
+    assert datetime.datetime.fromisoformat(said.pop("time")).tzinfo
+    assert all(said.pop(name) > 0 for name in ("request_bytes", "bytes"))
+    assert said.pop("total_seconds") >= 0
+    assert said == {
+        "client": "127.0.0.1",
+        "id": answer.headers["x-request-id"],
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "status": 401,
+        "upstream_status": "401",
+    }
 
 
 def test_the_recipe_is_the_one_that_readme_names() -> None:
