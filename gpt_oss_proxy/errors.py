@@ -20,7 +20,8 @@ GatewayError                       500 server_error
 │   ├── UpstreamEmpty
 │   ├── ToolCallInvalid                                         its model's call fits no tool, the second time, too
 │   ├── ResponseFormatInvalid                                   nor its answer the wanted format
-│   └── UpstreamAuthRequired                                    it wants a login that only its operator can give
+│   ├── UpstreamAuthRequired                                    its 401 or 403: its operator's to mend
+│   └── UpstreamNotFound                                        its 404 that is not about the model
 ├── Overloaded                     503 overloaded_error
 │   ├── ShuttingDown
 │   ├── CircuitOpen                                             the upstream has failed so often that it is not asked
@@ -76,7 +77,8 @@ class GatewayError(Exception):
 
     `param` is the path of the field at fault, like `messages[0].content`. `retry_after` is the value of a Retry-After
     header (seconds or an HTTP date), `upstream_retry_after` the upstream's own, if it sent one. `should_retry` False
-    tells SDKs that asking again cannot help. `reason` is for the operator's log alone: it may name hosts.
+    tells SDKs that asking again cannot help. `reason` and `upstream_status` (of HTTP, if that was the failure) are for
+    the operator's log alone: a reason may name hosts, and never holds a key.
 
     Is it safe to ask again, or elsewhere? Only where `not_taken` is True: nobody works on the request, or (a 502 or 504
     of something in front of the upstream) nobody will answer it.
@@ -101,6 +103,7 @@ class GatewayError(Exception):
         retry_after: str | None = None,
         should_retry: bool | None = None,
         reason: str = "",
+        upstream_status: int | None = None,
     ) -> None:
         self.message = message or self.message
         self.code = code or self.code
@@ -109,6 +112,7 @@ class GatewayError(Exception):
         self.retry_after = retry_after or self.retry_after
         self.should_retry = self.should_retry if should_retry is None else should_retry
         self.reason = reason
+        self.upstream_status = upstream_status
         super().__init__(self.message)
 
     def body(self) -> dict[str, dict[str, str | None]]:
@@ -163,7 +167,10 @@ class Unauthorized(GatewayError):
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
-    message = "This gateway wants an API key: send it as `Authorization: Bearer …`. Ask the operator for one."
+    message = (
+        "This gateway wants an API key: send it as `Authorization: Bearer …`, `api-key` or `x-api-key`. "
+        "Ask the operator for one."
+    )
 
 
 class UpstreamRejected(GatewayError):
@@ -187,7 +194,7 @@ class RateLimited(GatewayError):
 
 
 class UpstreamFailed(GatewayError):
-    """The upstream is at fault: an error event, a 5xx, 3xx, 401 or 403."""
+    """The upstream is at fault: an error event, a 5xx or 3xx."""
 
     status = 502
     type = "upstream_error"
@@ -278,10 +285,19 @@ class ResponseFormatInvalid(UpstreamFailed):
 
 
 class UpstreamAuthRequired(UpstreamFailed):
-    """The upstream asks for a login; that is the operator's to mend, not the client's."""
+    """The upstream asks for a login, or refuses the gateway's key; that is the operator's to mend, not the client's."""
 
     code = "upstream_auth_required"
     message = "The model's server asks the gateway to sign in. Tell the gateway's operator."
+    refused = "The model's server refused the gateway's own credentials. Tell the gateway's operator."
+    should_retry = False
+
+
+class UpstreamNotFound(UpstreamFailed):
+    """The upstream has nothing at the path that it was asked at: the operator's base URL is wrong."""
+
+    code = "upstream_not_found"
+    message = "The model's server has nothing at the address that the gateway asks. Tell the gateway's operator."
     should_retry = False
 
 

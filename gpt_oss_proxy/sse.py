@@ -78,6 +78,11 @@ class LineDecoder:
         """Whether a record has begun that is not whole yet."""
         return not self.is_at_a_line
 
+    def rest(self) -> bytes:
+        """Return the last line, which has no end; b'' if there is none."""
+        line = self._take()
+        return line.removeprefix(_BOM) if self._first else line
+
     def _take(self) -> bytes:
         line = b"".join(self._parts)
         self._parts.clear()
@@ -142,13 +147,16 @@ class Decoder:
                 self._append(line[6:] if line.startswith(b"data: ") else line[5:])
             elif line == b"data":  # a field without a colon has an empty value
                 self._append(b"")
-            elif not line and self._data:
-                event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-                self._data = []
-                self._size = 0
-                if event:  # a browser would fire it, but no protocol here says anything by it
-                    yield event
+            elif not line and (event := self._end_event()):
+                yield event
         self.at_start = not self.is_within
+
+    def _end_event(self) -> bytes:
+        """Return the data of the event that a blank line ends; without any it says nothing, though browsers fire it."""
+        event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        self._data = []
+        self._size = 0
+        return event
 
     def _append(self, value: bytes) -> None:
         self._data.append(value)

@@ -14,6 +14,7 @@ from gpt_oss_proxy.errors import (
     ResponseFormatInvalid,
     ToolCallInvalid,
     UpstreamAuthRequired,
+    UpstreamNotFound,
     UpstreamTls,
     quote,
 )
@@ -45,6 +46,7 @@ TABLE = {
     "ToolCallInvalid": (502, "upstream_error", "tool_call_invalid"),
     "ResponseFormatInvalid": (502, "upstream_error", "response_format_invalid"),
     "UpstreamAuthRequired": (502, "upstream_error", "upstream_auth_required"),
+    "UpstreamNotFound": (502, "upstream_error", "upstream_not_found"),
     "Overloaded": (503, "overloaded_error", "overloaded"),
     "ShuttingDown": (503, "overloaded_error", "shutting_down"),
     "CircuitOpen": (503, "overloaded_error", "circuit_open"),
@@ -123,7 +125,9 @@ def test_limits_always_tell_when_to_come_back() -> None:
 
 def test_only_what_nobody_but_an_operator_can_mend_or_was_tried_again_forbids_a_retry() -> None:
     forbidding = [kind for kind in family(GatewayError) if kind().should_retry is False]
-    assert forbidding == [UpstreamTls, ToolCallInvalid, ResponseFormatInvalid, UpstreamAuthRequired]
+    assert forbidding == [
+        *(UpstreamTls, ToolCallInvalid, ResponseFormatInvalid, UpstreamAuthRequired, UpstreamNotFound),
+    ]
     assert GatewayError(should_retry=False).should_retry is False
 
 

@@ -209,6 +209,26 @@ def test_a_line_without_its_end_is_no_line() -> None:
     assert lines_of([b"a\nb"]) == [b"a"]
 
 
+@pytest.mark.parametrize("size", [1, 2, 1000])
+@pytest.mark.parametrize(
+    ("body", "lines", "rest"),
+    [
+        (b"", [], b""),
+        (b"a", [], b"a"),
+        (b"a\nb", [b"a"], b"b"),
+        (b"a\n", [b"a"], b""),
+        (b"a\r", [b"a"], b""),
+        (b"\xef\xbb\xbfa", [], b"a"),
+        (b"\xef\xbb\xbf", [], b""),
+        (b"a\n\xef\xbb\xbfb", [b"a"], b"\xef\xbb\xbfb"),
+    ],
+)
+def test_the_last_line_may_be_had_without_its_end(body: bytes, lines: list[bytes], rest: bytes, size: int) -> None:
+    decoder = sse.LineDecoder(BIG)
+    assert [line for piece in cut(body, size) for line in decoder.feed(piece)] == lines
+    assert (decoder.rest(), decoder.rest()) == (rest, b"")
+
+
 def test_what_came_before_a_line_that_is_too_long_is_not_lost() -> None:
     decoder = sse.LineDecoder(4)
     lines = decoder.feed(b"a\nbb\nccccc\nd\n")

@@ -4,6 +4,7 @@ Of a chunk only what it tells changes within a choice, so what stands before and
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from gpt_oss_proxy.apis.reasoning import placing
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
+    Extra,
     Finish,
     FinishReason,
     ReasoningDelta,
@@ -25,11 +27,15 @@ from gpt_oss_proxy.chat.request import ReasoningFormat
 from gpt_oss_proxy.errors import GatewayError
 
 _json = msgspec.json.encode
+_OURS = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
 
 
-def render_whole(kind: str, stamp: Stamp, choices: list[dict[str, Any]], usage: Usage) -> bytes:
-    """Return the body of a whole answer. `kind` is its `object`."""
-    return _json({**_stamped(kind, stamp), "choices": choices, "usage": _usage(usage)})
+def render_whole(
+    kind: str, stamp: Stamp, choices: list[dict[str, Any]], usage: Usage, extra: Mapping[str, Any]
+) -> bytes:
+    """Return the body of a whole answer. `kind` is its `object`, `extra` what its server says beside it."""
+    ours = {**_stamped(kind, stamp), "choices": choices, "usage": _usage(usage)}
+    return _json(ours | {name: value for name, value in extra.items() if name not in ours})
 
 
 class ChunkStream(ABC):
@@ -52,6 +58,8 @@ class ChunkStream(ABC):
         self._around_text: tuple[bytes, bytes] = b"", b""  # in a chunk of choice 0, when it has appeared
         self._include_usage = include_usage
         self._usage = Usage(0, 0)
+        self._extra: dict[str, Any] = {}  # of the answer
+        self._choice_extra: dict[int, dict[str, Any]] = {}
         self._place = placing(reasoning_format)
 
     @abstractmethod
@@ -71,6 +79,14 @@ class ChunkStream(ABC):
         """Return a tool call that begins or grows, where there is a field for it."""
         return b""
 
+    def tell_extra(self, _fields: Mapping[str, Any]) -> bytes:
+        """Return further fields of a message, where there is room for them."""
+        return b""
+
+    def choice_extra(self, _fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return further fields of a choice, where there is room for them."""
+        return {}
+
     @abstractmethod
     def reason(self, reason: FinishReason) -> str:
         """Return the client API's word for it."""
@@ -81,7 +97,7 @@ class ChunkStream(ABC):
             before, after = self._around_text  # as nearly all lists of a long answer are
             return before + _json(events[0].text) + after
         out: list[bytes] = []
-        head = self._appear(0, out)
+        index, head = 0, self._appear(0, out)
         if not events and not out:
             return self._chunk(head, self.TELL_NOTHING)
         if self._place:
@@ -98,7 +114,13 @@ class ChunkStream(ABC):
                 case ToolCallDelta():
                     out.append(self._chunk(head, self.tell_call(event)))
                 case Choice():
-                    head = self._appear(event.index, out)
+                    index, head = event.index, self._appear(event.index, out)
+                case Extra(of="message"):
+                    out.append(self._chunk(head, self.tell_extra(event.fields)))
+                case Extra(of="choice"):
+                    self._choice_extra.setdefault(index, {}).update(self.choice_extra(event.fields))
+                case Extra():
+                    self._extra |= event.fields
                 case Usage():
                     self._usage = event
                 case Finish():
@@ -130,11 +152,23 @@ class ChunkStream(ABC):
     def _finish(self, event: Finish, out: list[bytes]) -> None:
         for index, reason in enumerate((event.reason, *event.others)):
             head = self._appear(index, out)
-            end = b',"logprobs":null,"finish_reason":%b}' % _json(self.reason(reason))
-            out.append(head + self.TELL_NOTHING + end + self._tail)
+            end = b',"logprobs":null,"finish_reason":%b' % _json(self.reason(reason))
+            end += _members(self._choice_extra.get(index, {})) + b"}"
+            # What its server says of the whole answer goes out with its end, once.
+            tail = self._tail if index else self._with_extra(self._tail)
+            out.append(head + self.TELL_NOTHING + end + tail)
         if self._include_usage:
             out.append(self._head + b'],"usage":' + _json(_usage(self._usage)) + b"}\n\n")
         out.append(sse.DONE)
+
+    def _with_extra(self, tail: bytes) -> bytes:
+        extra = {name: value for name, value in self._extra.items() if name not in _OURS}
+        return tail[:1] + _members(extra) + tail[1:]
+
+
+def _members(fields: Mapping[str, Any]) -> bytes:
+    """Return the members of an object, behind others."""
+    return b"," + _json(fields)[1:-1] if fields else b""
 
 
 def _stamped(kind: str, stamp: Stamp) -> dict[str, Any]:

@@ -23,6 +23,9 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+_STREAM_OPTIONS = frozenset(StreamOptions.__struct_fields__)
+
+
 class Asked(msgspec.Struct, kw_only=True):
     """The fields that a ChatRequest knows by name."""
 
@@ -53,8 +56,12 @@ class Options(msgspec.Struct, kw_only=True):
 
 
 def options_of(value: dict[str, Any], asked: Asked) -> dict[str, Any]:
-    """Return the body's further fields that are set, those of `asked` left out."""
-    return {name: item for name, item in value.items() if item is not None and name not in asked.__struct_fields__}
+    """Return the body's further fields that are set, those of `asked` left out but for what is further in them."""
+    options = {name: item for name, item in value.items() if item is not None and name not in asked.__struct_fields__}
+    further = value.get("stream_options") or {}
+    if further.keys() - _STREAM_OPTIONS:
+        options["stream_options"] = {name: item for name, item in further.items() if name not in _STREAM_OPTIONS}
+    return options
 
 
 def chat_request(

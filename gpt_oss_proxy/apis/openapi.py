@@ -18,7 +18,8 @@ Json = dict[str, Any]
 _SCHEMAS = "#/components/schemas/"
 _ABOUT = """One OpenAI API over upstreams that speak ChatKit, the AI SDK's protocols, or OpenAI's own.
 
-Everything under /v1 also answers without it. GET paths take HEAD, too; any other method is a 405 with `Allow`, any
+Everything under /v1 also answers without it, and a POST below /openai/deployments/{model} or /deployments/{model}, as
+Azure's clients ask. GET paths take HEAD, too; any other method is a 405 with `Allow`, any
 other path a 404, both with the error object. A key is needed only where the operator has set some.
 """
 
@@ -175,7 +176,11 @@ _SCHEMAS_OF_OURS: Json = {
         "required": ["object", "data"],
         "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": reference("Model")}},
     },
-    "Liveness": {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}},
+    "Liveness": {
+        "type": "object",
+        "required": ["status", "version"],
+        "properties": {"status": {"const": "ok"}, "version": _STRING, "commit": _STRING},
+    },
     "Readiness": {
         "type": "object",
         "required": ["status"],

@@ -1,13 +1,15 @@
 """Events → one Completion, for a client that did not ask for a stream."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
+    Extra,
     Finish,
     FinishReason,
     ReasoningDelta,
@@ -16,17 +18,20 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
+from gpt_oss_proxy.chat.extra import ExtraFields
 from gpt_oss_proxy.chat.long_text import LongText
 from gpt_oss_proxy.chat.request import ToolCall
 
 
 class CompletionChoice(msgspec.Struct, frozen=True):
-    """One of the answers to a request."""
+    """One of the answers to a request. `extra` are further fields of its server, `message_extra` of its message."""
 
     text: str
     reasoning: str
     tool_calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
+    extra: Mapping[str, Any] = {}
+    message_extra: Mapping[str, Any] = {}
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -34,6 +39,7 @@ class Completion(msgspec.Struct, frozen=True):
 
     choices: tuple[CompletionChoice, ...]
     usage: Usage
+    extra: Mapping[str, Any] = {}
 
 
 class Collector:
@@ -43,6 +49,7 @@ class Collector:
         self._parts: dict[int, _Parts] = {}
         self._usage: Usage | None = None
         self._finish: Finish | None = None
+        self._extra: dict[str, Any] = {}
 
     def add(self, events: list[Event]) -> None:
         """Take the next list."""
@@ -55,13 +62,15 @@ class Collector:
                     self._usage = event
                 case Finish():
                     self._finish = event
+                case Extra(of="answer"):
+                    self._extra |= event.fields
                 case _:
                     self._parts.setdefault(index, _Parts()).add(event)
 
     def batches(self) -> list[list[Event]]:
         """Return lists of events that tell another collector all that this one knows."""
         lists: list[list[Event]] = [[Choice(index), *parts.events()] for index, parts in self._parts.items()]
-        end = (self._usage, self._finish)
+        end = (Extra("answer", self._extra) if self._extra else None, self._usage, self._finish)
         return [*lists, [event for event in end if event]] if any(end) else lists
 
     def completion(self) -> Completion:
@@ -69,7 +78,7 @@ class Collector:
         finish = self._finish or Finish("stop")
         reasons = (finish.reason, *finish.others)
         choices = (self._parts.get(index, _Parts()).choice(reason) for index, reason in enumerate(reasons))
-        return Completion(tuple(choices), self._usage or Usage(0, 0))
+        return Completion(tuple(choices), self._usage or Usage(0, 0), self._extra)
 
 
 class _Parts:
@@ -79,6 +88,8 @@ class _Parts:
         self._text = LongText()
         self._reasoning = LongText()
         self._calls: dict[int, list[ToolCallDelta]] = {}
+        self._extra: dict[str, Any] = {}
+        self._message_extra = ExtraFields()
 
     def add(self, event: Event) -> None:
         match event:
@@ -90,6 +101,10 @@ class _Parts:
                 self._text.replace(event.applied(str(self._text)))
             case ToolCallDelta():
                 self._calls.setdefault(event.index, []).append(event)
+            case Extra(of="message"):
+                self._message_extra.add(event.fields)
+            case Extra():
+                self._extra |= event.fields
             case _:
                 pass
 
@@ -99,10 +114,16 @@ class _Parts:
         if text := str(self._text):
             yield TextDelta(text)
         yield from itertools.chain.from_iterable(self._calls.values())
+        if fields := self._message_extra.value():
+            yield Extra("message", fields)
+        if self._extra:
+            yield Extra("choice", self._extra)
 
     def choice(self, reason: FinishReason) -> CompletionChoice:
         calls = tuple(_join(self._calls[index]) for index in sorted(self._calls))
-        return CompletionChoice(str(self._text), str(self._reasoning), calls, reason)
+        return CompletionChoice(
+            str(self._text), str(self._reasoning), calls, reason, self._extra, self._message_extra.value()
+        )
 
 
 def _join(deltas: list[ToolCallDelta]) -> ToolCall:
@@ -110,4 +131,5 @@ def _join(deltas: list[ToolCallDelta]) -> ToolCall:
         id=next((delta.id for delta in deltas if delta.id), ""),
         name=next((delta.name for delta in deltas if delta.name), ""),
         arguments="".join(delta.arguments for delta in deltas),
+        extra={name: value for delta in deltas for name, value in delta.extra.items()},
     )

@@ -6,7 +6,7 @@ Finish: the iterator of its events raises a GatewayError instead.
 """
 
 from collections.abc import Generator, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -73,12 +73,26 @@ class TextReplaced(msgspec.Struct, frozen=True, tag=True):
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, tag=True):
-    """A tool call begins (`id` and `name` set) or its JSON `arguments` grow. `index` counts the calls of an answer."""
+    """A tool call begins (`id` and `name` set) or its JSON `arguments` grow. `index` counts the calls of an answer.
+
+    `extra` are fields that its server put beside it, and wants back with it.
+    """
 
     index: int
     id: str = ""
     name: str = ""
     arguments: str = ""
+    extra: dict[str, Any] = {}
+
+
+class Extra(msgspec.Struct, frozen=True, tag=True):
+    """Fields that no event here has, under their server's names: of the whole answer, of a choice, or of its message.
+
+    Those of a message grow like deltas (see ExtraFields); the others replace what they were before.
+    """
+
+    of: Literal["answer", "choice", "message"]
+    fields: dict[str, Any]
 
 
 class Usage(msgspec.Struct, frozen=True, tag=True):
@@ -97,5 +111,5 @@ class Finish(msgspec.Struct, frozen=True, tag=True):
     others: tuple[FinishReason, ...] = ()
 
 
-Event = Started | Choice | TextDelta | ReasoningDelta | TextReplaced | ToolCallDelta | Usage | Finish
+Event = Started | Choice | TextDelta | ReasoningDelta | TextReplaced | ToolCallDelta | Extra | Usage | Finish
 Lists = Generator[list[Event], None, None]

@@ -25,10 +25,14 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Opaque(msgspec.Struct, frozen=True):
-    """A part (audio, file) that only an OpenAI-compatible upstream can take, as the client sent it."""
+    """A part (audio, file) that only an OpenAI-compatible upstream can take, as the client sent it.
+
+    One of a kind that `is_known` is refused for other upstreams; what is not known is left out there, and named.
+    """
 
     kind: str
     fields: Mapping[str, Any]
+    is_known: bool = True
 
 
 Part = Text | Image | Opaque
@@ -65,6 +69,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     of each of `further` (the other prompts of a legacy completion). `options` are all further fields that the client
     set, under OpenAI's names and checked for their types (`temperature`, `stop`, `tools`, unknown ones, …).
 
+    `trace` are headers by which a request is found again in the logs of all who see it.
+
     For the client's own API only: `reasoning_format` is where its answer shows reasoning, `spelling` what else its
     answer's form depends on. For upstreams that take text only: `marker` is the number of the frames that the
     conversation holds already, 0 if it holds none.
@@ -80,4 +86,5 @@ class ChatRequest(msgspec.Struct, frozen=True):
     options: Mapping[str, Any] = {}
     reasoning_format: ReasoningFormat = "both"
     spelling: frozenset[str] = frozenset()
+    trace: Mapping[str, str] = {}
     marker: int = 0

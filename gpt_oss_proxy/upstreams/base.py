@@ -6,27 +6,30 @@ them. Everything that HTTP can do to it is here and in transport.py.
 
 import abc
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from urllib.parse import urlsplit
 
 import gevent
 import msgspec
 import requests
 
-from gpt_oss_proxy.chat.events import Event, Lists
+from gpt_oss_proxy.chat.events import Event, Finish, Lists
 from gpt_oss_proxy.chat.lists import Shortcut
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, is_read, offer, read_blocks
+from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, error_from_status
+from gpt_oss_proxy.upstreams.transport import Transport, is_read, offer, read_blocks
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model that can be asked for. `created` is in Unix seconds."""
+    """A model that can be asked for. `created` is in Unix seconds, `context_length` in tokens, None if not known."""
 
     id: str
     owned_by: str
     created: int
+    context_length: int | None = None
 
 
 class Upstream(abc.ABC):
@@ -38,12 +41,21 @@ class Upstream(abc.ABC):
     grace_seconds = 2.0  # how long the body's end is awaited after the protocol's terminal event
     repeatable = False  # True: a POST that it may have accepted may be sent again, it does no harm
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, url: str = "") -> None:
+        """`url` is where it is."""
         self._transport = transport
+        parts = urlsplit(url)
+        self.host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or ""  # without a password
+        self.report: Callable[[GatewayError | None], None] = lambda _: None  # is told how each answer ends, None = well
+        self.unknown_reasons = 0  # answers that ended with a word that is not known
 
     @abc.abstractmethod
     def models(self) -> tuple[Model, ...]:
         """Return the models that this upstream serves now. Raises a GatewayError if it had to ask and failed."""
+
+    def known_models(self) -> tuple[Model, ...]:
+        """Return the models that are known without asking the server; () if only the server knows them."""
+        return self.models()
 
     @abc.abstractmethod
     def build(self, request: ChatRequest) -> tuple[str, Mapping[str, str], bytes]:
@@ -53,17 +65,13 @@ class Upstream(abc.ABC):
     def decoder(self, headers: Mapping[str, str], request: ChatRequest) -> Decoder:
         """Return a fresh decoder for an answer with these (case-insensitive) headers. Raises UpstreamProtocolError."""
 
-    def status_error(self, error: HTTPStatusError, request: ChatRequest) -> GatewayError:  # noqa: ARG002 - a hook
-        """Return our error for a status other than 200; a subclass may know more than the contract's table."""
-        return error_from_status(error)
-
     def send(self, request: ChatRequest) -> requests.Response:
         """Return the head of the answer; a subclass may ask for something else after a refusal.
 
         Raises HTTPStatusError, or a GatewayError.
         """
         url, headers, body = self.build(request)
-        return self._transport.send("POST", url, headers=headers, body=body)
+        return self._transport.send("POST", url, headers={**headers, **request.trace}, body=body)
 
     def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> Lists:
         """Yield the events of the answer, a list for each read; [] says that the upstream is alive. The last is Finish.
@@ -72,9 +80,16 @@ class Upstream(abc.ABC):
         connection. After Finish it may be run on, to let the connection return to its pool.
         """
         try:
+            yield from self._answer(request, shortcut)
+        except GatewayError as error:
+            self.report(error)
+            raise
+
+    def _answer(self, request: ChatRequest, shortcut: Shortcut | None) -> Lists:
+        try:
             response = self.send(request)
         except HTTPStatusError as error:
-            raise self.status_error(error, request) from error
+            raise error_from_status(error, request.model) from error
         try:
             decoder = self.decoder(response.headers, request)
             blocks = read_blocks(response)
@@ -104,7 +119,10 @@ class Upstream(abc.ABC):
                     yield events
                 if decoder.failure:
                     decoder.raise_failure()
-            yield from _end(decoder, last)
+            for events in _end(decoder, last):
+                if isinstance(events[-1], Finish):
+                    self.report(None)
+                yield events
             if decoder.ended:  # else there is no rest, or it was waited for in vain
                 self._read_rest(response, blocks)
         finally:

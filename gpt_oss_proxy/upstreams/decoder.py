@@ -4,13 +4,16 @@ import abc
 import itertools
 import re
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Event, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.lists import Shortcut
 from gpt_oss_proxy.errors import GatewayError, UpstreamProtocolError, UpstreamTooLarge
 from gpt_oss_proxy.upstreams.alike import Alike, learn
-from gpt_oss_proxy.upstreams.values import whole
+from gpt_oss_proxy.upstreams.values import kept, whole
 
 _REFERENCE = re.compile(r"[A-Za-z0-9_=-]{1,128}")  # no URL, host name or address: it goes into a header and the log
 _LOST = "\ufffd"  # what can be said of half a character
@@ -236,10 +239,18 @@ class Decoder(abc.ABC):
         if text:
             self._add(ReasoningDelta, text)
 
-    def call(self, index: int, *, call_id: str = "", name: str = "", arguments: str = "") -> None:
-        """Add the beginning of a tool call, or more of its arguments."""
-        self._grow(len(arguments))
-        self.emit(ToolCallDelta(index, whole(call_id), whole(name), whole(arguments)))
+    def call(
+        self,
+        index: int,
+        *,
+        call_id: str = "",
+        name: str = "",
+        arguments: str = "",
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Add the beginning of a tool call, or more of its arguments, or further fields."""
+        self._grow(len(arguments) + (len(msgspec.json.encode(kept(extra))) if extra else 0))
+        self.emit(ToolCallDelta(index, whole(call_id), whole(name), whole(arguments), kept(extra) if extra else {}))
 
     def _add(self, kind: type[TextDelta | ReasoningDelta], text: str) -> None:
         if kind is TextDelta:

@@ -6,37 +6,29 @@ head of the answer, in the body.
 
 import email.utils
 import http.client
-import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import gevent
-import msgspec
 import requests
 import urllib3
 import urllib3.exceptions
 
 from gpt_oss_proxy.errors import (
     GatewayError,
-    ModelNotFound,
-    RateLimited,
-    UpstreamBadGateway,
     UpstreamConnectionError,
-    UpstreamFailed,
     UpstreamFirstEventTimeout,
     UpstreamIncomplete,
     UpstreamProtocolError,
-    UpstreamRejected,
     UpstreamTooLarge,
-    UpstreamUnavailable,
     UpstreamUnreachable,
-    quote,
 )
 from gpt_oss_proxy.upstreams.fast_adapter import FastAdapter
 from gpt_oss_proxy.upstreams.proxy import is_loopback
 from gpt_oss_proxy.upstreams.standard_adapter import StandardAdapter
+from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, error_from_status, read_error
 
 _READ_BYTES = 64 * 1024
 _A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
@@ -44,21 +36,6 @@ _ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_SECONDS = 0.5
 _LONGEST_RETRY_AFTER = 64  # characters; a date has 29
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})  # those that urllib3 undoes; we ask for the first
-
-
-class HTTPStatusError(Exception):
-    """The upstream answered with a status other than 200. `text` is what its body says, '' if nothing readable.
-
-    `param` is the field that the body blames, '' if it names none in the place for that.
-    """
-
-    def __init__(self, status: int, text: str, code: str, retry_after: str | None, param: str = "") -> None:
-        super().__init__(status)
-        self.status = status
-        self.text = text
-        self.code = code
-        self.retry_after = retry_after
-        self.param = param
 
 
 class Transport:
@@ -95,7 +72,7 @@ class Transport:
             raise UpstreamProtocolError from error
         except OSError as error:
             raise UpstreamConnectionError from error
-        if response.status_code != 200:
+        if not 200 <= response.status_code < 300:
             with response:
                 if response.status_code == 407 and proxies and url.lower().startswith("http:"):  # its own answer
                     raise UpstreamUnreachable(reason=f"the proxy answered 407 {response.reason}")
@@ -187,32 +164,6 @@ def is_read(response: requests.Response) -> bool:
     return getattr(response.raw, "at_end", False)
 
 
-def error_from_status(error: HTTPStatusError) -> GatewayError:
-    """Return the error that an upstream's HTTP status means to our client (contract, section 7)."""
-    said = quote(error.text)
-    tail = f" It said: {said}" if said else ""
-    if error.status in (400, 413, 422):
-        code = "context_length_exceeded" if error.code == "context_length_exceeded" else None
-        return UpstreamRejected(UpstreamRejected.message + tail, code=code)
-    if error.status == 429:
-        return RateLimited(RateLimited.message + tail, retry_after=error.retry_after)
-    if error.status == 503:
-        return UpstreamUnavailable(retry_after=error.retry_after)
-    if error.status in (401, 403):
-        # Ours to mend, not the client's, so neither the status nor the text is passed on.
-        return UpstreamFailed("The model's server refused the gateway's own credentials. Tell the gateway's operator.")
-    if error.status in (502, 504):
-        return UpstreamBadGateway()
-    if 200 <= error.status < 300:
-        return UpstreamProtocolError()
-    return UpstreamFailed()
-
-
-def model_not_found(model: str) -> ModelNotFound:
-    """Return the error for a model that we know of and the upstream does not."""
-    return ModelNotFound(f"The model's server does not know {quote(model)!r}. Ask for another model.", param="model")
-
-
 def _head_error(error: requests.ConnectionError) -> GatewayError:
     # requests wraps urllib3's ProtocolError(text, cause); the cause tells a broken connection from a malformed head.
     inner = error.args[0] if error.args else None
@@ -231,31 +182,8 @@ def _status_error(response: requests.Response) -> HTTPStatusError:
                     break
     except GatewayError:
         pass  # The status alone says enough.
-    text, code, param = _error_text(bytes(body[:_ERROR_BODY_BYTES]))
-    return HTTPStatusError(response.status_code, text, code, _retry_after(response.headers.get("Retry-After")), param)
-
-
-def _error_text(body: bytes) -> tuple[str, str, str]:
-    """Return (message, code, param) of an error body: OpenAI's object, FastAPI's detail, or plain text."""
-    try:
-        value: Any = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
-        return body.decode("utf-8", "replace"), "", ""
-    if isinstance(value, dict):
-        inner = value.get("error", value)
-        if isinstance(inner, dict):
-            message = next((inner[key] for key in ("message", "detail", "error") if inner.get(key)), "")
-            code, param = (found if isinstance(found, str) else "" for found in (inner.get("code"), inner.get("param")))
-            return _text(message), code, param
-        value = inner
-    return (value if isinstance(value, str) else ""), "", ""
-
-
-def _text(value: Any) -> str:
-    try:
-        return value if isinstance(value, str) else json.dumps(value)
-    except (ValueError, RecursionError):
-        return ""
+    said = read_error(bytes(body[:_ERROR_BODY_BYTES]))
+    return HTTPStatusError(response.status_code, said, _retry_after(response.headers.get("Retry-After")))
 
 
 def _retry_after(value: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """What upstreams say, as values that are what they should be: JSON, fields of objects, counts, text."""
 
 import json
+import math
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,6 +10,7 @@ from gpt_oss_proxy.errors import UpstreamFailed, UpstreamProtocolError
 
 T = TypeVar("T")
 _LARGEST_COUNT = 10**12
+_DEEPEST_KEPT = 100
 _objects = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -88,3 +90,25 @@ def whole(text: str) -> str:
 def upstream_said(text: str) -> str:
     """Return the message for a failure that the upstream explained with `text`."""
     return f"The model's server reports an error: {text}" if text else UpstreamFailed.message
+
+
+def kept(value: Any, depth: int = _DEEPEST_KEPT) -> Any:
+    """Return a JSON value that an answer can hold: texts as `whole` has them, numbers as JavaScript has them.
+
+    Raises UpstreamProtocolError for one that is deeper than 100 levels.
+    """
+    if not depth:
+        raise UpstreamProtocolError
+    match value:
+        case str():
+            return whole(value)
+        case list():
+            return [kept(item, depth - 1) for item in value]
+        case dict():
+            return {whole(name): kept(item, depth - 1) for name, item in value.items()}
+        case int() if not -(2**63) <= value < 2**64:
+            return float(value) if abs(value) < 2**1023 else None
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

@@ -32,10 +32,11 @@ HELLO = (Message("user", (Text("Hello!"),)),)
 
 
 def test_a_whole_answer_is_stamped_and_has_its_usage() -> None:
-    assert render_whole("kind", STAMP, [{"index": 0}], Usage(3, 5, reasoning_tokens=2, cached_tokens=1)) == (
+    usage = Usage(3, 5, reasoning_tokens=2, cached_tokens=1)
+    assert render_whole("kind", STAMP, [{"index": 0}], usage, {"fp": 1, "id": 2}) == (
         b'{"id":"id-1","object":"kind","created":1700000000,"model":"m","choices":[{"index":0}],'
         b'"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,'
-        b'"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}}}'
+        b'"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}},"fp":1}'
     )
 
 

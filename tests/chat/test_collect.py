@@ -8,6 +8,7 @@ from gpt_oss_proxy.chat.collect import Collector, Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
+    Extra,
     Finish,
     ReasoningDelta,
     Started,
@@ -78,11 +79,27 @@ def test_an_error_on_the_way_passes_through() -> None:
         collect(lists())
 
 
+def test_fields_that_no_event_has_find_their_place() -> None:
+    lists: list[list[Event]] = [
+        [Extra("answer", {"system_fingerprint": "fp", "timings": {"a": 1}}), TextDelta("Hi")],
+        [Extra("message", {"details": [{"index": 0, "text": "a"}], "signature": "x"}), Extra("choice", {"seed": 1})],
+        [Extra("message", {"details": [{"index": 0, "text": "b"}], "signature": "y"}), Extra("choice", {"seed": 2})],
+        [ToolCallDelta(0, "c", "f", extra={"a": 1}), ToolCallDelta(0, arguments="{}", extra={"b": 2})],
+        [Extra("answer", {"timings": {"a": 2}}), Finish("stop")],
+    ]
+    message = {"details": [{"index": 0, "text": "ab"}], "signature": "xy"}
+    choice = CompletionChoice("Hi", "", (ToolCall("c", "f", "{}", {"a": 1, "b": 2}),), "stop", {"seed": 2}, message)
+    assert collect(lists) == Completion((choice,), Usage(0, 0), {"system_fingerprint": "fp", "timings": {"a": 2}})
+
+
 LISTS: list[list[Event]] = [
-    [Choice(1), TextDelta("b")],
+    [Choice(1), TextDelta("b"), Extra("message", {"a": [{"index": 0, "text": "x"}], "b": "x"})],
+    [Extra("answer", {"a": 1}), Choice(1), Extra("choice", {"a": 1})],
+    [Choice(0), Extra("message", {"a": "x"}), Extra("choice", {"a": 2})],
     [Choice(0), TextDelta("wrong"), ReasoningDelta("hm")],
     [Choice(1), ToolCallDelta(0, "c", "f", "{"), ToolCallDelta(0, arguments="}")],
-    [Choice(0), TextReplaced("a")],
+    [Choice(0), TextReplaced("a"), Extra("choice", {"a": 3, "b": 1}), Extra("message", {"a": "y"})],
+    [Choice(1), Extra("message", {"a": [{"index": 0, "text": "y"}, 7], "b": "y"}), Extra("answer", {"a": 2, "b": 1})],
     [Usage(1, 2)],
     [Finish("stop", ("tool_calls",))],
 ]

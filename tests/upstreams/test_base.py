@@ -1,10 +1,12 @@
 """What every upstream is: how an answer ends, and what takes a shortcut."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import gevent
+import msgspec
 import pytest
 import urllib3
 from requests.structures import CaseInsensitiveDict
@@ -13,6 +15,7 @@ from gpt_oss_proxy.chat.events import Event, Finish, TextDelta
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import (
     GatewayError,
+    ModelNotFound,
     UpstreamConnectionError,
     UpstreamFailed,
     UpstreamIncomplete,
@@ -21,7 +24,7 @@ from gpt_oss_proxy.errors import (
 )
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.transport import HTTPStatusError
+from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, Said
 from tests.upstreams.decoding import Lines, ask
 
 
@@ -232,10 +235,15 @@ def test_an_answer_that_is_none_closes_the_connection():
 
 
 def test_a_status_is_an_error_of_ours():
-    refusal = HTTPStatusError(422, "bad", "", None)
+    refusal = HTTPStatusError(422, Said("bad"))
     with pytest.raises(UpstreamRejected) as raised:
         list(Scripted(Script(refusal)).stream(ask()))  # type: ignore[arg-type]
     assert raised.value.__cause__ is refusal
+
+
+def test_a_missing_model_is_the_one_that_was_asked_for():
+    with pytest.raises(ModelNotFound, match="does not know 'gpt-9'"):
+        list(Scripted(Script(HTTPStatusError(404, Said("no such model")))).stream(ask(model="gpt-9")))  # type: ignore[arg-type]
 
 
 def test_an_error_of_the_transport_passes_through():
@@ -271,3 +279,38 @@ def test_more_text_takes_the_shortcut_and_what_is_something_else_comes_in_its_pl
     for events in Scripted(Script(Response(*steps))).stream(ask(), shortcut):  # type: ignore[arg-type]
         told += events
     assert told == [*map(TextDelta, ["a", "b", "cd", "e", "f", "g", "h"]), Finish("stop")]
+
+
+@pytest.mark.parametrize(
+    ("body", "reported"),
+    [
+        ([b'"a"\nEND\n'], [None]),
+        ([b'"a"\n', CUT], [UpstreamIncomplete]),
+        ([UpstreamConnectionError()], [UpstreamConnectionError]),
+    ],
+)
+def test_how_an_answer_ends_is_reported_once(body, reported):
+    upstream = Scripted(Script(body[0] if isinstance(body[0], Exception) else Response(*body)))
+    heard: list[object] = []
+    upstream.report = lambda error: heard.append(error and type(error))
+    with contextlib.suppress(GatewayError):
+        list(upstream.stream(ask()))
+    assert heard == reported
+
+
+def test_an_end_is_reported_though_nothing_reads_on_and_a_client_that_leaves_says_nothing():
+    heard: list[object] = []
+    for events in (1, 2):
+        upstream = Scripted(Script(Response(b'"a"\n', b"END\n", HANG)))
+        upstream.report = heard.append
+        lists = upstream.stream(ask())
+        for _ in range(events):
+            next(lists)
+        lists.close()
+    assert heard == [None]
+
+
+def test_headers_that_trace_a_request_go_with_it():
+    script = Script(Response(b"END\n"))
+    list(Scripted(script).stream(msgspec.structs.replace(ask(), trace={"x-request-id": "mine"})))
+    assert script.sent[0][2] == {"A": "b", "x-request-id": "mine"}

@@ -23,9 +23,9 @@ from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.effort import refuses_effort
-from gpt_oss_proxy.upstreams.openai import OpenAIDecoder
-from gpt_oss_proxy.upstreams.transport import HTTPStatusError, _error_text, _retry_after
+from gpt_oss_proxy.upstreams.openai.decoder import OpenAIDecoder
+from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, error_from_status, failure_in, read_error
+from gpt_oss_proxy.upstreams.transport import _retry_after
 from gpt_oss_proxy.upstreams.values import json_text, json_value, whole
 from tests.upstreams import recorded
 from tests.upstreams.decoding import TOOLS, ask, merged, sse_bytes
@@ -336,13 +336,20 @@ def test_any_text_is_made_whole_and_what_is_whole_stays(text: str) -> None:
     RECORDS | JSON.map(lambda value: json.dumps({"error": {"message": value, "code": value, "param": value}}).encode())
 )
 def test_any_error_body_has_a_text_that_can_be_quoted(body: bytes) -> None:
-    text, code, param = _error_text(body)
-    assert isinstance(code, str)
-    assert isinstance(param, str)
-    assert refuses_effort(HTTPStatusError(400, text, code, None, param)) in (True, False)
-    quoted = quote(text)
+    said = read_error(body)
+    assert [type(value) for value in msgspec.structs.astuple(said)] == [str, str, str, int]
+    for error in (error_from_status(HTTPStatusError(400, said)), error_from_status(HTTPStatusError(404, said), "m")):
+        assert len(msgspec.json.encode(error.body())) < 2000
+    quoted = quote(said.text)
     assert len(quoted.encode()) <= 4 * 201
     assert quoted.splitlines() in ([], [quoted])
+
+
+@quick
+@given(st.dictionaries(st.sampled_from(["error", "errors", "detail", "message", "msg", "code", "status"]), JSON))
+def test_any_failure_within_an_answer_is_one_of_our_errors_or_none(record: dict[str, Any]) -> None:
+    error = failure_in(record)
+    assert error is None or len(msgspec.json.encode(error.body())) < 2000
 
 
 DATES = st.lists(

@@ -8,8 +8,9 @@ import pytest
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamTls, UpstreamUnreachable
 from gpt_oss_proxy.upstreams import connections
 from gpt_oss_proxy.upstreams.proxy import Proxy, is_loopback, parse_proxy
+from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, error_from_status
 from gpt_oss_proxy.upstreams.tls import client_context
-from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, error_from_status, read_blocks
+from gpt_oss_proxy.upstreams.transport import Transport, read_blocks
 from tests.upstreams.certificates import Authority
 from tests.upstreams.raw_server import Answer, RawServer, Step, close, reset, tunnel_to, with_length
 

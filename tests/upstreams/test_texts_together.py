@@ -18,7 +18,7 @@ from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.openai import OpenAIDecoder
+from gpt_oss_proxy.upstreams.openai.decoder import OpenAIDecoder
 from tests.upstreams import recorded
 from tests.upstreams.decoding import TOOLS, ask, merged, run, sse_bytes
 from tests.upstreams.test_recordings import EXPECTED, UPSTREAMS
@@ -275,7 +275,7 @@ def test_from_a_text_with_an_escape_nothing_is_learnt_and_nothing_is_forgotten()
 def test_where_no_event_is_like_another_it_is_given_up_to_learn(monkeypatch: pytest.MonkeyPatch):
     learnt: list[bytes] = []
     monkeypatch.setattr(module, "learn", lambda record, *_: learnt.append(record))
-    body = sse_bytes(*(chunk("a", at=number) for number in range(100)))
+    body = sse_bytes(*(chunk("a", created=number) for number in range(100)))
     for reads in (body.splitlines(keepends=True), [body]):
         learnt.clear()
         reads_of(OpenAIDecoder(100_000), reads, fast=True)

@@ -15,27 +15,19 @@ import responses
 
 from gpt_oss_proxy.errors import (
     GatewayError,
-    ModelNotFound,
     RateLimited,
-    UpstreamBadGateway,
     UpstreamConnectionError,
     UpstreamConnectTimeout,
     UpstreamFailed,
     UpstreamIncomplete,
     UpstreamProtocolError,
-    UpstreamRejected,
     UpstreamTooLarge,
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
 from gpt_oss_proxy.upstreams import connections
-from gpt_oss_proxy.upstreams.transport import (
-    HTTPStatusError,
-    Transport,
-    error_from_status,
-    model_not_found,
-    read_blocks,
-)
+from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, error_from_status
+from gpt_oss_proxy.upstreams.transport import Transport, read_blocks
 from tests.upstreams.raw_server import CHUNKED, UNTIL_CLOSE, Answer, RawServer, chunk, close, reset, with_length
 
 ROOT = Path(__file__).parents[2]
@@ -404,96 +396,31 @@ def test_a_refusal_leaves_its_connection_in_the_pool(transport, serve, monkeypat
 
 # Statuses
 
-SERVER_FAILED = UpstreamFailed.message
-REJECTED = UpstreamRejected.message
-LIMITED = RateLimited.message
-CREDENTIALS = "The model's server refused the gateway's own credentials. Tell the gateway's operator."
-PAGE = "<!doctype html><title>Bad gateway at upstream.example</title>"
 
-
-@pytest.mark.parametrize(
-    ("status", "body", "error", "code", "message"),
-    [
-        (400, "No user message", UpstreamRejected, "upstream_rejected", REJECTED + " It said: No user message"),
-        (400, PAGE, UpstreamRejected, "upstream_rejected", REJECTED),
-        (400, {"error": {"message": "Too long", "code": "context_length_exceeded"}},
-         UpstreamRejected, "context_length_exceeded", REJECTED + " It said: Too long"),
-        (413, "", UpstreamRejected, "upstream_rejected", REJECTED),
-        (422, {"detail": [{"loc": ["body"], "msg": "bad"}]}, UpstreamRejected, "upstream_rejected",
-         REJECTED + ' It said: [{"loc": ["body"], "msg": "bad"}]'),
-        (401, "Wrong key sk-12345", UpstreamFailed, "upstream_error", CREDENTIALS),
-        (403, "", UpstreamFailed, "upstream_error", CREDENTIALS),
-        (404, "nothing here", UpstreamFailed, "upstream_error", SERVER_FAILED),
-        (429, {"error": "scripted"}, RateLimited, "upstream_rate_limited", LIMITED + " It said: scripted"),
-        (429, {"detail": "scripted"}, RateLimited, "upstream_rate_limited", LIMITED + " It said: scripted"),
-        (500, "Internal Server Error", UpstreamFailed, "upstream_error", SERVER_FAILED),
-        (502, PAGE, UpstreamBadGateway, "upstream_error", SERVER_FAILED),
-        (503, PAGE, UpstreamUnavailable, "upstream_unavailable", UpstreamUnavailable.message),
-        (504, PAGE, UpstreamBadGateway, "upstream_error", SERVER_FAILED),
-        (304, "", UpstreamFailed, "upstream_error", SERVER_FAILED),
-        (201, "x", UpstreamProtocolError, "upstream_protocol_error", UpstreamProtocolError.message),
-        (204, "", UpstreamProtocolError, "upstream_protocol_error", UpstreamProtocolError.message),
-        (206, "x", UpstreamProtocolError, "upstream_protocol_error", UpstreamProtocolError.message),
-    ],
-)  # fmt: skip
-def test_each_status_is_an_error_of_ours(transport, status, body, error, code, message):
+@pytest.mark.parametrize("status", [300, 304, 400, 401, 404, 429, 500, 529, 599])
+def test_a_status_that_is_no_answer_comes_with_what_its_body_says(transport, status):
     with responses.RequestsMock() as upstream:
-        text = body if isinstance(body, str) else json.dumps(body)
-        upstream.post("http://upstream.example/say", status=status, body=text)
+        error = {"message": "boom", "code": "x", "param": "seed"}
+        upstream.post("http://upstream.example/say", status=status, json={"error": error})
         with pytest.raises(HTTPStatusError) as refused:
             ask(transport, "http://upstream.example")
-    found = error_from_status(refused.value)
-    assert (type(found), found.code, found.message, found.param) == (error, code, message, None)
+    found = refused.value
+    assert (found.status, found.text, found.code, found.param) == (status, "boom", "x", "seed")
 
 
-@pytest.mark.parametrize(
-    ("body", "text", "code"),
-    [
-        (b"", "", ""),
-        (b"plain", "plain", ""),
-        (b"caf\xe9", "caf\ufffd", ""),
-        (b'"quoted"', "quoted", ""),
-        (b"7", "", ""),
-        (b"[1]", "", ""),
-        (b"null", "", ""),
-        (b"{}", "", ""),
-        (b'{"error":null}', "", ""),
-        (b'{"error":"boom"}', "boom", ""),
-        (b'{"message":"boom","code":"x"}', "boom", "x"),
-        (b'{"error":{"message":"boom","code":7}}', "boom", ""),
-        (b'{"error":{"message":"","detail":"boom"}}', "boom", ""),
-        (b'{"error":{"message":{"a":1}}}', '{"a": 1}', ""),
-        (b'{"error":["boom"]}', "", ""),
-        (b'{"error":{"code":' + b"[" * 900 + b"]" * 900 + b"}}", "", ""),
-        (b"x" * 200_000, "x" * 65536, ""),
-    ],
-)
-def test_an_error_s_text_and_code_are_read_where_servers_put_them(transport, body, text, code):
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 299])
+def test_any_status_of_success_is_an_answer(transport, status):
     with responses.RequestsMock() as upstream:
-        upstream.post("http://upstream.example/say", status=500, body=body)
+        upstream.post("http://upstream.example/say", status=status, body=b"Hi")
+        assert ask(transport, "http://upstream.example") == b"Hi"
+
+
+def test_of_a_long_error_body_only_the_beginning_is_read(transport):
+    with responses.RequestsMock() as upstream:
+        upstream.post("http://upstream.example/say", status=500, body=b"x" * 200_000)
         with pytest.raises(HTTPStatusError) as refused:
             ask(transport, "http://upstream.example")
-    assert (refused.value.status, refused.value.text, refused.value.code) == (500, text, code)
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        (b"plain", ""),
-        (b'{"error":"boom"}', ""),
-        (b'{"error":{"message":"boom"}}', ""),
-        (b'{"error":{"message":"boom","param":null}}', ""),
-        (b'{"error":{"message":"boom","param":["x"]}}', ""),
-        (b'{"error":{"message":"boom","param":"messages[0].role"}}', "messages[0].role"),
-        (b'{"object":"error","message":"boom","param":"seed","code":400}', "seed"),
-    ],
-)
-def test_the_field_that_an_error_blames_is_read(transport, body, param):
-    with responses.RequestsMock() as upstream:
-        upstream.post("http://upstream.example/say", status=400, body=body)
-        with pytest.raises(HTTPStatusError) as refused:
-            ask(transport, "http://upstream.example")
-    assert refused.value.param == param
+    assert refused.value.text == "x" * 65536
 
 
 @pytest.mark.parametrize("depth", [500, 900, 930, 950, 960, 970, 980, 990, 1000, 100_000])
@@ -549,34 +476,6 @@ def test_a_header_on_two_lines_is_read_as_one_or_refused(transport, serve):
     with pytest.raises((HTTPStatusError, UpstreamProtocolError)) as refused:
         ask(transport, server.url)
     assert getattr(refused.value, "retry_after", None) in (DATE, None)
-
-
-@pytest.mark.parametrize(
-    ("said", "quoted"),
-    [
-        ("see https://10.0.0.7:8080/internal?key=1 for more", "see […] for more"),
-        ("at inference.internal.example:8443 and localhost:3000", "at […] and […]"),
-        ("key sk-proj-abcdef and Bearer abc.def", "key […] and […]"),
-        ("in /srv/app/main.py", "in […]"),
-        ("  a\n\tb  ", "a b"),
-        ("x" * 300, "x" * 200 + "…"),
-        ("\ud83d", "?"),
-    ],
-)
-def test_an_error_s_text_is_quoted_on_one_line_without_urls_hosts_paths_and_keys(said, quoted):
-    error = error_from_status(HTTPStatusError(400, said, "", None))
-    assert error.message == f"{REJECTED} It said: {quoted}"
-
-
-@pytest.mark.parametrize("said", ['Traceback (most recent call last):\n File "x"', "  <html>", ""])
-def test_a_traceback_or_a_page_is_not_quoted(said):
-    assert error_from_status(HTTPStatusError(400, said, "", None)).message == REJECTED
-
-
-def test_a_model_that_the_server_does_not_know_is_named():
-    error = model_not_found("gpt-9")
-    assert (type(error), error.param) == (ModelNotFound, "model")
-    assert error.message == "The model's server does not know 'gpt-9'. Ask for another model."
 
 
 def test_no_error_of_the_network_names_the_host(transport):

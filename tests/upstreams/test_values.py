@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpt_oss_proxy.errors import UpstreamFailed, UpstreamProtocolError
-from gpt_oss_proxy.upstreams.values import count, field, json_object, json_text, json_value, upstream_said, whole
+from gpt_oss_proxy.upstreams.values import count, field, json_object, json_text, json_value, kept, upstream_said, whole
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,28 @@ def test_a_count_is_a_number_that_makes_sense(value, number):
 )
 def test_surrogates_are_joined_or_replaced(text, mended):
     assert whole(text) == mended
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        *((value, value) for value in (None, True, 7, -(2**63), 2**64 - 1, 1.5, "é😀", [], {}, {"a": [{"b": "c"}]})),
+        ("a\ud83d", "a\ufffd"),
+        ({"\ud83d\ude00": ["\ude00", {"a": "\ud83d"}]}, {"😀": ["\ufffd", {"a": "\ufffd"}]}),
+        ([10**30, -(2**63) - 1, 2**64], [1e30, -(2.0**63), 2.0**64]),
+        ([10**400, -(10**400), float("inf"), float("nan")], [None, None, None, None]),
+    ],
+)
+def test_what_is_kept_can_be_held_by_an_answer(value, held):
+    assert kept(value) == held
+    assert msgspec.json.decode(msgspec.json.encode(kept(value))) == held
+
+
+def test_what_is_kept_is_not_deeper_than_others_can_read():
+    assert kept(nested(99)) == nested(99)
+    for value in (nested(100), nested(5000), {"a": {"b": nested(98)}}):
+        with pytest.raises(UpstreamProtocolError):
+            kept(value)
 
 
 def test_what_an_upstream_said_is_the_message_if_it_said_something():

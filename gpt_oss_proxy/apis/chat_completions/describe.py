@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 from gpt_oss_proxy.apis.base import Description
-from gpt_oss_proxy.apis.chat_completions.parse import REQUEST
+from gpt_oss_proxy.apis.chat_completions.parse import PART_TYPES, REQUEST
 from gpt_oss_proxy.apis.openapi import reference, request_schemas
 from gpt_oss_proxy.apis.operation import (
     ABOUT,
@@ -40,7 +40,16 @@ def describe() -> Description:
     request = request_schemas("ChatCompletionRequest", *REQUEST)
     for field, told in _FIELDS.items():
         request["ChatCompletionRequest"]["properties"][field]["description"] = told
+    _add_unknown_parts(request["ChatCompletionRequestMessage"]["properties"]["content"])
     return Description({"": {"post": _POST}}, request | _SCHEMAS)
+
+
+def _add_unknown_parts(content: dict[str, Any]) -> None:
+    """Describe parts of other types beside those that the request's type knows: they are passed on unchecked."""
+    (parts,) = (form["items"] for form in content["anyOf"] if form.get("type") == "array")
+    del parts["discriminator"]
+    other = {"type": "object", "properties": {"type": {**STRING, "not": {"enum": [*PART_TYPES]}}}, "required": ["type"]}
+    parts["anyOf"].append(other)
 
 
 _POST = operation(

@@ -91,7 +91,7 @@ REQUEST = (_Body, _Options)  # the types of all known fields, for whoever descri
 def parse(body: bytes, *, default_model: str) -> ChatRequest:
     """Return what the body asks for. Raises InvalidRequest with `param` set to the path of the fault."""
     value = parse_object(body)
-    asked = convert(value, _Body)
+    asked = convert(_with_known_parts(value), _Body)
     convert(value, _Options)
     options = options_of(value, asked)
     if options:
@@ -148,6 +148,28 @@ def _refuse_what_cannot_be_given(options: dict[str, Any]) -> None:
             )
 
 
+def _with_known_parts(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the body with a text in the place of each part of a type that is not known: it is not ours to check."""
+    messages = value.get("messages")
+    if not isinstance(messages, list) or not any(map(_has_unknown_part, messages)):
+        return value
+    return {**value, "messages": [_of_known_parts(turn) if _has_unknown_part(turn) else turn for turn in messages]}
+
+
+def _has_unknown_part(message: Any) -> bool:
+    content = message.get("content") if isinstance(message, dict) else None
+    return isinstance(content, list) and any(map(_is_unknown, content))
+
+
+def _of_known_parts(message: dict[str, Any]) -> dict[str, Any]:
+    text = {"type": "text", "text": ""}
+    return {**message, "content": [text if _is_unknown(part) else part for part in message["content"]]}
+
+
+def _is_unknown(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] not in PART_TYPES
+
+
 def _message(message: _Message, raw: dict[str, Any], index: int) -> Message:
     if type(message.content) is str and raw.keys() == _PLAIN_FIELDS and message.role in _PLAIN_ROLES:
         return Message(message.role, (Text(message.content),))  # type: ignore[arg-type] # "function" is no plain one
@@ -202,6 +224,7 @@ _PLAIN_ROLES = frozenset({"system", "developer", "user", "assistant"})
 _MESSAGE_FIELDS = frozenset(_Message.__struct_fields__) - {"name"}
 _FUNCTION_FIELDS = _MESSAGE_FIELDS | {"name"}
 _CALL_FIELDS = frozenset({"type", "function", "id", "index"})
+PART_TYPES = ("text", "image_url", "input_audio", "file", "refusal")
 _PART_FIELDS = frozenset({"type", "text", "refusal", "image_url"})
 
 
@@ -220,6 +243,8 @@ def _parts(content: Any, raw: Any, path: str) -> tuple[Part, ...]:
 
 
 def _part(part: _Text | _Image | _Audio | _File | _Refusal, raw: dict[str, Any], path: str) -> Part:
+    if _is_unknown(raw):
+        return Opaque(raw["type"], {name: item for name, item in raw.items() if name != "type"}, is_known=False)
     extra = _extra(raw, _PART_FIELDS)
     match part:
         case _Text():

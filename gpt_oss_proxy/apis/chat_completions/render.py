@@ -3,6 +3,7 @@
 A client that asked with `functions` is answered with `function_call`, the older spelling of a single tool call.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ from gpt_oss_proxy.chat.events import FinishReason, ToolCallDelta
 from gpt_oss_proxy.chat.request import ChatRequest, ToolCall
 
 _json = msgspec.json.encode
+_CHOICE = frozenset({"index", "message", "delta", "logprobs", "finish_reason"})
+_MESSAGE = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *FIELDS["both"]})
 _REASONING_HEADS = {where: [b'"%b":' % name.encode() for name in names] for where, names in FIELDS.items()}
 
 
@@ -26,10 +29,11 @@ def render(completion: Completion, stamp: Stamp, request: ChatRequest) -> bytes:
             "message": _message(placed(choice, request.reasoning_format), request),
             "logprobs": None,
             "finish_reason": _reason(choice.finish_reason, request),
+            **_further(choice.extra, _CHOICE),
         }
         for index, choice in enumerate(completion.choices)
     ]
-    return render_whole("chat.completion", stamp, choices, completion.usage)
+    return render_whole("chat.completion", stamp, choices, completion.usage, completion.extra)
 
 
 def stream(stamp: Stamp, request: ChatRequest) -> "ChunkRenderer":
@@ -65,6 +69,15 @@ class ChunkRenderer(ChunkStream):
             return b'"delta":' + _json({"function_call": _function_delta(event)}) if event.index == 0 else b""
         return b'"delta":' + _json({"tool_calls": [_tool_call_delta(event)]})
 
+    def tell_extra(self, fields: Mapping[str, Any]) -> bytes:
+        """Return further fields of the message."""
+        kept = _further(fields, _MESSAGE)
+        return b'"delta":' + _json(kept) if kept else b""
+
+    def choice_extra(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return those of a choice that have room beside ours."""
+        return _further(fields, _CHOICE)
+
     def reason(self, reason: FinishReason) -> str:
         """Return the reason as the request's spelling has it."""
         return _reason(reason, self._request)
@@ -79,7 +92,13 @@ def _reason(reason: FinishReason, request: ChatRequest) -> str:
 
 
 def _message(choice: CompletionChoice, request: ChatRequest) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": choice.text,
+        "refusal": None,
+        "annotations": [],
+        **_further(choice.message_extra, _MESSAGE),
+    }
     if choice.reasoning:
         message |= dict.fromkeys(FIELDS[request.reasoning_format], choice.reasoning)
     if choice.tool_calls:
@@ -88,9 +107,15 @@ def _message(choice: CompletionChoice, request: ChatRequest) -> dict[str, Any]:
             message["function_call"] = _function(choice.tool_calls[0])
         else:
             message["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": _function(call)} for call in choice.tool_calls
+                {**call.extra, "id": call.id, "type": "function", "function": _function(call)}
+                for call in choice.tool_calls
             ]
     return message
+
+
+def _further(fields: Mapping[str, Any], ours: frozenset[str]) -> dict[str, Any]:
+    """Return the server's further fields that have room beside ours."""
+    return {name: value for name, value in fields.items() if name not in ours}
 
 
 def _function(call: ToolCall) -> dict[str, str]:
@@ -104,5 +129,7 @@ def _function_delta(event: ToolCallDelta) -> dict[str, str]:
 
 def _tool_call_delta(event: ToolCallDelta) -> dict[str, Any]:
     if event.id or event.name:
-        return {"index": event.index, "id": event.id, "type": "function", "function": _function_delta(event)}
-    return {"index": event.index, "function": _function_delta(event)}
+        head = {"index": event.index, "id": event.id, "type": "function", "function": _function_delta(event)}
+    else:
+        head = {"index": event.index, "function": _function_delta(event)}
+    return {**event.extra, **head} if event.extra else head

@@ -29,7 +29,7 @@ def render(completion: Completion, stamp: Stamp, request: ChatRequest) -> bytes:
         }
         for index, choice in enumerate(completion.choices)
     ]
-    return render_whole(_KIND, stamp, choices, completion.usage)
+    return render_whole(_KIND, stamp, choices, completion.usage, completion.extra)
 
 
 def stream(stamp: Stamp, request: ChatRequest) -> "ChunkRenderer":

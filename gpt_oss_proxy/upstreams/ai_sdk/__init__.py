@@ -12,7 +12,7 @@ import msgspec
 
 from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete, UpstreamProtocolError, quote
+from gpt_oss_proxy.errors import UpstreamIncomplete, UpstreamProtocolError
 from gpt_oss_proxy.settings import ImageFormat, MessageFormat
 from gpt_oss_proxy.sse import LineDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
@@ -20,7 +20,7 @@ from gpt_oss_proxy.upstreams.ai_sdk.request import build_body
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport, model_not_found
+from gpt_oss_proxy.upstreams.transport import Transport
 
 _MODELS = (
     Model("gpt-4o", "openai", 1_715_367_049),
@@ -43,7 +43,7 @@ class AiSdk(Upstream):
         message_format: MessageFormat,
         max_event_bytes: int,
     ) -> None:
-        super().__init__(transport)
+        super().__init__(transport, url)
         self._url = url
         self._session_prefix = session_prefix
         self._image_format = image_format
@@ -68,12 +68,6 @@ class AiSdk(Upstream):
     def decoder(self, headers: Mapping[str, str], request: ChatRequest) -> Decoder:
         """Return the decoder that the headers name, or one that looks at the first line."""
         return choose_decoder(headers, request, self._max_event_bytes)
-
-    def status_error(self, error: HTTPStatusError, request: ChatRequest) -> GatewayError:
-        """The template answers 404 for a model that it does not know."""
-        if error.status == 404 and "model" in quote(error.text).lower():
-            return model_not_found(request.model)
-        return super().status_error(error, request)
 
 
 def choose_decoder(headers: Mapping[str, str], request: ChatRequest, max_event_bytes: int) -> Decoder:

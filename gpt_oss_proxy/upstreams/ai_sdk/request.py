@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from gpt_oss_proxy.chat.fold import fold_turn, marker_number
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
 from gpt_oss_proxy.errors import InvalidRequest
@@ -20,12 +22,20 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 def build_body(request: ChatRequest, *, chat_id: str, image_format: ImageFormat, message_format: MessageFormat) -> Wire:
     """Return the JSON object of the request. Raises InvalidRequest for a part that is neither text nor image."""
     _refuse_opaque_parts(request.messages)
-    number = request.marker or marker_number(request.messages)
+    turns = _with_a_user(request.messages)
+    number = request.marker or marker_number(turns)
     if message_format == "parts":
-        messages = [_ui_message(message, number) for message in request.messages]
+        messages = [_ui_message(message, number) for message in turns]
         return {"id": chat_id, "modelId": request.model, "messages": messages, "trigger": "submit-message"}
-    messages = [_message(message, number, image_format) for message in request.messages]
+    messages = [_message(message, number, image_format) for message in turns]
     return {"id": chat_id, "modelId": request.model, "messages": messages}
+
+
+def _with_a_user(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return the turns; where only the system speaks the last one is a user's, for the endpoint answers no one else."""
+    if any(message.role not in ("system", "developer") for message in messages):
+        return messages
+    return (*messages[:-1], msgspec.structs.replace(messages[-1], role="user"))
 
 
 def _message(message: Message, number: int, image_format: ImageFormat) -> Wire:
@@ -37,7 +47,7 @@ def _message(message: Message, number: int, image_format: ImageFormat) -> Wire:
     if image_format == "attachments":
         wire["experimental_attachments"] = [{"contentType": _media_type(part), "url": part.url} for part in images]
     else:
-        wire["content"] = [_part(part, image_format) for part in message.parts]
+        wire["content"] = [_part(part, image_format) for part in message.parts if isinstance(part, Text | Image)]
     return wire
 
 
@@ -54,7 +64,7 @@ def _part(part: Any, image_format: ImageFormat) -> Wire:
 def _ui_message(message: Message, number: int) -> Wire:
     """AI SDK 5 and later: a UIMessage, which has `parts` and no `content`."""
     if any(isinstance(part, Image) for part in message.parts):
-        parts = [_ui_part(part) for part in message.parts]
+        parts = [_ui_part(part) for part in message.parts if isinstance(part, Text | Image)]
     else:
         parts = [{"type": "text", "text": fold_turn(message, number)}]
     return {"id": str(uuid.uuid4()), "role": _ROLES[message.role], "parts": parts}
@@ -80,6 +90,8 @@ def _refuse_opaque_parts(messages: Sequence[Message]) -> None:
         for position, part in enumerate(message.parts):
             param = f"messages[{index}].content[{position}]"
             if not isinstance(part, Text | Image):
+                if not part.is_known:
+                    continue
                 raise InvalidRequest(
                     f"This model takes no {part.kind} parts, only text and images.",
                     code="unsupported_content",

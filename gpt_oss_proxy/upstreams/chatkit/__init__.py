@@ -33,7 +33,7 @@ class ChatKit(Upstream):
     def __init__(
         self, transport: Transport, *, base_url: str, dialect: ChatKitDialect, effort_default: str, max_event_bytes: int
     ) -> None:
-        super().__init__(transport)
+        super().__init__(transport, base_url)
         self._url = f"{base_url}/chatkit"
         self._dialect = dialect
         self._effort_default = effort_default

@@ -52,7 +52,7 @@ def build_headers(request: ChatRequest, dialect: ChatKitDialect, effort_default:
 def _refuse_what_is_no_text(messages: tuple[Message, ...]) -> None:
     for index, message in enumerate(messages):
         for position, part in enumerate(message.parts):
-            if isinstance(part, Text):
+            if isinstance(part, Text) or not (isinstance(part, Image) or part.is_known):
                 continue
             param = f"messages[{index}].content[{position}]"
             if isinstance(part, Image):

@@ -1,9 +1,9 @@
 """Faults of the events in the body: text, lines, JSON, time and size."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from tests.live.faults.answers import DATA_STREAM, SSE
+from tests.live.faults.answers import DATA_STREAM, OPENAI, SSE, Protocol
 from tests.live.faults.bodies import GZIP
 from tests.live.faults.outcomes import (
     GOOD,
@@ -15,6 +15,7 @@ from tests.live.faults.outcomes import (
     TOO_LARGE,
     TOO_LONG,
     Case,
+    Outcome,
 )
 from tests.live.faults.sending import (
     LAST,
@@ -112,12 +113,15 @@ def instead(data: str | bytes) -> list[Callable[[Answer], list[Step]]]:
     ]
 
 
-def malformed(what: str, data: str | bytes) -> list[Case]:
+def malformed(what: str, data: str | bytes, unlike: Mapping[Protocol, Outcome] | None = None) -> list[Case]:
     first, middle = instead(data)
     return [
-        Case(f"{what} at the beginning", first, MALFORMED),
-        Case(f"{what} in the middle", middle, MALFORMED.after("half")),
+        Case(f"{what} at the beginning", first, MALFORMED, unlike or {}),
+        Case(f"{what} in the middle", middle, MALFORMED.after("half"), unlike or {}),
     ]
+
+
+HEARTBEAT = {OPENAI: GOOD}  # what is no object is none of its events
 
 
 EVENTS = [
@@ -125,9 +129,9 @@ EVENTS = [
     *malformed("JSON without quotes", "{type: text-delta}"),
     *malformed("JSON without bottom", "[" * 100_000 + "]" * 100_000),
     *malformed("a number of 10,000 digits", '{"type":"x","n":' + "9" * 10_000 + "}"),
-    *malformed("a list instead of an event", "[]"),
-    *malformed("a number instead of an event", "7"),
-    *malformed("null instead of an event", "null"),
+    *malformed("a list instead of an event", "[]", HEARTBEAT),
+    *malformed("a number instead of an event", "7", HEARTBEAT),
+    *malformed("null instead of an event", "null", HEARTBEAT),
 ]
 
 # Time
@@ -140,6 +144,7 @@ TIMES = [
         "silence inside an event",
         lambda a: [a.head(), *chunks([*a.half, a.word[:-1]]), stall],
         STALLED.after("half"),
+        {OPENAI: STALLED.after("some")},
     ),
     Case("silence after the terminal event", lambda a: [a.head(), *chunks(a.whole), stall], GOOD),
     Case(

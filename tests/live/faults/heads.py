@@ -3,13 +3,17 @@
 import itertools
 from collections.abc import Callable, Iterator
 
-from tests.live.faults.answers import DATA_STREAM, UI_STREAM
+from tests.live.faults.answers import DATA_STREAM, OPENAI, UI_STREAM
 from tests.live.faults.outcomes import (
     BROKEN,
     FAILED,
     GOOD,
+    INCOMPLETE,
     LIMITED,
     MALFORMED,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    NOTHING_CAME,
     REJECTED,
     SILENT,
     UNAVAILABLE,
@@ -115,9 +119,9 @@ STATUSES = [
         status(number, outcome)
         for number, outcome in (
             (400, REJECTED),
-            (401, FAILED),
-            (403, FAILED),
-            (404, FAILED),
+            (401, NOT_ALLOWED),
+            (403, NOT_ALLOWED),
+            (404, NOT_FOUND),
             (408, FAILED),
             (409, FAILED),
             (413, REJECTED),
@@ -129,9 +133,14 @@ STATUSES = [
             (504, FAILED),
         )
     ),
-    Case("status 204", lambda a: [b"HTTP/1.1 204 No Content\r\n\r\n"], MALFORMED),
-    Case("status 204 with a body", lambda a: [a.head(status=b"204 No Content"), *a.good()[1:]], MALFORMED),
-    Case("status 206", lambda a: [a.head(status=b"206 Partial Content"), *a.good()[1:]], MALFORMED),
+    Case("status 204", lambda a: [b"HTTP/1.1 204 No Content\r\n\r\n"], INCOMPLETE, NOTHING_CAME),
+    Case(
+        "status 204 with a body",
+        lambda a: [a.head(status=b"204 No Content"), *a.good()[1:]],
+        INCOMPLETE,
+        NOTHING_CAME,
+    ),
+    Case("status 206", lambda a: [a.head(status=b"206 Partial Content"), *a.good()[1:]], GOOD),
     Case("status 304", lambda a: [b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n"], FAILED),
     Case("status 999", lambda a: refuse(999), FAILED),
     *RETRIES,
@@ -170,9 +179,9 @@ def typed(name: bytes, *headers: bytes) -> Callable[[Answer], list[Step]]:
 BY_VERSION = {DATA_STREAM: GOOD, UI_STREAM: GOOD}  # the version header counts for more
 TYPES = [
     Case("a page with status 200", lambda a: [a.head(headers=(HTML,)), chunk(PAGE), LAST], MALFORMED),
-    Case("JSON with status 200", lambda a: [a.head(headers=(JSON,)), chunk(NO), LAST], MALFORMED),
+    Case("JSON with status 200", lambda a: [a.head(headers=(JSON,)), chunk(NO), LAST], MALFORMED, {OPENAI: FAILED}),
     Case("an answer that calls itself text/html", typed(HTML), MALFORMED, BY_VERSION),
-    Case("an answer that calls itself application/json", typed(JSON), MALFORMED, BY_VERSION),
+    Case("an answer that calls itself application/json", typed(JSON), MALFORMED, {**BY_VERSION, OPENAI: GOOD}),
     Case("no content type", typed(b""), GOOD),
     Case("no headers of its own at all", lambda a: [a.head(headers=()), *a.good()[1:]], GOOD),
     Case(

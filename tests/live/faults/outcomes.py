@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from tests.live.faults.answers import CHATKIT, PROTOCOLS, Protocol
+from tests.live.faults.answers import CHATKIT, OPENAI, PROTOCOLS, Protocol
 from tests.live.faults.sending import (
     Answer,
     Step,
@@ -43,6 +43,8 @@ MALFORMED = failure(502, "upstream_error", "upstream_protocol_error")
 TOO_LARGE = failure(502, "upstream_error", "upstream_too_large")
 EMPTY = failure(502, "upstream_error", "upstream_empty_response")
 FAILED = failure(502, "upstream_error", "upstream_error")
+NOT_ALLOWED = failure(502, "upstream_error", "upstream_auth_required")
+NOT_FOUND = failure(502, "upstream_error", "upstream_not_found")
 REJECTED = failure(400, "upstream_error", "upstream_rejected")
 LIMITED = failure(429, "rate_limit_error", "upstream_rate_limited", "5")
 UNAVAILABLE = failure(503, "overloaded_error", "upstream_unavailable", "5")
@@ -75,4 +77,5 @@ class Case:
         return self.unlike.get(protocol, self.outcome)
 
 
+LINES = {OPENAI: INCOMPLETE.after("some")}  # its records end with their line
 NOTHING_CAME = {CHATKIT: EMPTY}  # ChatKit has no terminal event, so a clean end without anything is another fault

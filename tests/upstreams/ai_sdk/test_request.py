@@ -146,3 +146,21 @@ def test_what_cannot_be_sent_is_refused_with_its_place(message_format, role, par
 
 def test_a_turn_without_content_is_an_empty_string():
     assert build(ChatRequest("gpt-4o", (Message("user"),)))["messages"] == [{"role": "user", "content": ""}]
+
+
+@pytest.mark.parametrize("message_format", ["content", "parts"])
+def test_where_only_the_system_speaks_its_last_turn_is_a_users(message_format: str) -> None:
+    alone = ChatRequest("gpt-4o", (Message("system", (Text("Be terse."),)), Message("developer", (Text("Hi"),))))
+    roles = [message["role"] for message in build(alone, message_format=message_format)["messages"]]
+    assert roles == ["system", "user"]
+    answered = ChatRequest("gpt-4o", (Message("system", (Text("Hi"),)), Message("assistant", (Text("Ho"),))))
+    assert [message["role"] for message in build(answered)["messages"]] == ["system", "assistant"]
+
+
+@pytest.mark.parametrize("message_format", ["content", "parts"])
+def test_parts_of_unknown_types_are_left_out_and_known_ones_refused(message_format: str) -> None:
+    parts = (Text("Is this "), Image(URL), Opaque("video_url", {"video_url": {"url": URL}}, is_known=False))
+    built = str(build(ChatRequest("gpt-4o", (Message("user", parts),)), message_format=message_format))
+    assert ("video" in built, "Is this " in built) == (False, True)
+    with pytest.raises(InvalidRequest):
+        build(ChatRequest("gpt-4o", (Message("user", (Opaque("file", {}),)),)))

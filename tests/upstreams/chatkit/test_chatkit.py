@@ -9,7 +9,7 @@ from gpt_oss_proxy.errors import UpstreamFailed, UpstreamProtocolError
 from gpt_oss_proxy.upstreams.base import Model
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.chatkit.request import build_body, build_headers
-from gpt_oss_proxy.upstreams.transport import HTTPStatusError, Transport
+from gpt_oss_proxy.upstreams.transport import Transport
 from tests.upstreams.decoding import TOOLS, ask, decode, fail, sse_bytes
 
 
@@ -60,8 +60,3 @@ def test_an_answer_without_a_content_type_is_read():
 def test_an_answer_of_another_type_is_a_protocol_error(content_type):
     with pytest.raises(UpstreamProtocolError):
         chatkit().decoder(CaseInsensitiveDict({"Content-Type": content_type}), ask())
-
-
-def test_404_is_a_wrong_base_url_and_no_missing_model():
-    error = chatkit().status_error(HTTPStatusError(404, "Model not found", "", None), ask())
-    assert type(error) is UpstreamFailed

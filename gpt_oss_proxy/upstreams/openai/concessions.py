@@ -1,0 +1,200 @@
+"""What a server refuses though its client has not asked for it: asked again without, and remembered.
+
+The gateway adds `stream` and `stream_options`; clients send back what answers had; `developer` and the higher efforts
+are newer than many servers. Each refuses with a status of 400, 422 or 501, whose text names the thing in its own way.
+
+Sources: OpenAI's ReasoningEffort goes up to `max`; vLLM and SGLang took `high` at most for long, Ollama takes `max` and
+not `xhigh`; Groq, Mistral and Cerebras refuse fields of a message that they do not know.
+"""
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+from gpt_oss_proxy.settings import Omittable
+from gpt_oss_proxy.upstreams.status_error import HTTPStatusError
+
+T = TypeVar("T")
+Wire = Mapping[str, Any]
+
+_REFUSALS = frozenset({400, 422, 501})
+_KNOWN_SECONDS = 3600.0  # then it is found out again: servers learn
+_MOST_KNOWN = 1000
+_LOWER_EFFORT = {"max": "xhigh", "xhigh": "high"}
+_EFFORT_PARAM = re.compile(r"effort|\A(?:reasoning|think)\Z", re.IGNORECASE)
+_EFFORT = re.compile(r"reasoning[ _.-]?effort|\b(?:reasoning|think(?:ing)?) value", re.IGNORECASE)
+_OPTIONS = re.compile(r"stream_options|streamOptions|include_usage", re.IGNORECASE)
+_DEVELOPER = re.compile(r"\bdeveloper\b", re.IGNORECASE)
+_STREAM = re.compile(r"\bstream(?:ing|ed|s)?\b", re.IGNORECASE)
+_USUAL = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call"})
+_USUAL_IN_CALLS = frozenset({"id", "type", "function"})
+
+
+class Concession(Protocol):
+    """A kind of thing that can be done without. Each thing of a body has a name."""
+
+    def found(self, body: Wire) -> Collection[str]:
+        """Return the names of such things in a body."""
+
+    def refused(self, name: str, error: HTTPStatusError) -> bool:
+        """Return whether a refusal means this thing."""
+
+    def without(self, names: Collection[str], body: Wire) -> Wire:
+        """Return the body without these."""
+
+
+class _StreamOptions:
+    def found(self, body: Wire) -> Collection[str]:
+        return ["stream_options"] if "stream_options" in body else []
+
+    def refused(self, _name: str, error: HTTPStatusError) -> bool:
+        return bool(_OPTIONS.search(f"{error.param} {error.text}"))
+
+    def without(self, names: Collection[str], body: Wire) -> Wire:
+        return {key: value for key, value in body.items() if key not in names}
+
+
+class _Developer:
+    def found(self, body: Wire) -> Collection[str]:
+        return ["developer"] if any(message["role"] == "developer" for message in body["messages"]) else []
+
+    def refused(self, _name: str, error: HTTPStatusError) -> bool:
+        return bool(_DEVELOPER.search(error.text))
+
+    def without(self, names: Collection[str], body: Wire) -> Wire:
+        messages = [{**turn, "role": "system"} if turn["role"] in names else turn for turn in body["messages"]]
+        return {**body, "messages": messages}
+
+
+class _Effort:
+    """An effort is no less than another try for the next lower one."""
+
+    def found(self, body: Wire) -> Collection[str]:
+        effort = body.get("reasoning_effort")
+        return [f"reasoning_effort {effort}"] if effort in _LOWER_EFFORT else []
+
+    def refused(self, _name: str, error: HTTPStatusError) -> bool:
+        return _refuses_effort(error)
+
+    def without(self, _names: Collection[str], body: Wire) -> Wire:
+        return {**body, "reasoning_effort": _LOWER_EFFORT[body["reasoning_effort"]]}
+
+
+class _AnswerFields:
+    """Fields of an earlier answer that come back: of a message, and of its calls."""
+
+    def found(self, body: Wire) -> Collection[str]:
+        names = dict.fromkeys(name for turn in _answers(body) for name in turn if name not in _USUAL)
+        calls = (call for turn in _answers(body) for call in turn.get("tool_calls") or ())
+        return [*names, *dict.fromkeys(name for call in calls for name in call if name not in _USUAL_IN_CALLS)]
+
+    def refused(self, name: str, error: HTTPStatusError) -> bool:
+        said = f"{error.param} {error.text}"
+        return name in said and bool(re.search(rf"\b{re.escape(name)}\b", said))
+
+    def without(self, names: Collection[str], body: Wire) -> Wire:
+        def of_answer(turn: Wire) -> Wire:
+            kept = _without(names, turn, _USUAL)
+            if calls := turn.get("tool_calls"):
+                kept["tool_calls"] = [_without(names, call, _USUAL_IN_CALLS) for call in calls]
+            return kept
+
+        messages = [of_answer(turn) if turn["role"] == "assistant" else turn for turn in body["messages"]]
+        return {**body, "messages": messages}
+
+
+class _Stream:
+    def found(self, body: Wire) -> Collection[str]:
+        return ["stream"] if body.get("stream") else []
+
+    def refused(self, _name: str, error: HTTPStatusError) -> bool:
+        return bool(_STREAM.search(f"{error.param} {error.text}"))
+
+    def without(self, _names: Collection[str], body: Wire) -> Wire:
+        return {**{key: value for key, value in body.items() if key != "stream_options"}, "stream": False}
+
+
+# In the order in which a refusal's text is read: the later ones are vaguer.
+_CONCESSIONS: tuple[Concession, ...] = (_StreamOptions(), _Effort(), _AnswerFields(), _Developer(), _Stream())
+
+
+class Concessions:
+    """What one server was found to refuse, by model. `omitted` is never sent."""
+
+    def __init__(self, omitted: Collection[Omittable] = ()) -> None:
+        self._omitted = omitted
+        self._refused: dict[tuple[str, str], float] = {}  # (model, name) → until when it is not sent
+
+    def send(self, body: Wire, send: Callable[[Wire], T]) -> T:
+        """Return what `send` returns for the body, or for what is left of it after refusals.
+
+        Raises what `send` raises; if no effort is taken, the refusal of the one that was asked for.
+        """
+        left = self._without_refused(body)
+        try:
+            return self._send(left, send)
+        except HTTPStatusError as error:
+            if left.get("reasoning_effort") == body.get("reasoning_effort") or not _refuses_effort(error):
+                raise
+        for effort in _LOWER_EFFORT:  # it takes others than it did
+            self._refused.pop((body["model"], f"reasoning_effort {effort}"), None)
+        return self._send(self._without_refused(body), send)
+
+    def _send(self, body: Wire, send: Callable[[Wire], T]) -> T:
+        given_up: set[str] = set()
+        effort_refused: HTTPStatusError | None = None  # for the first time
+        while True:
+            try:
+                answer = send(body)
+            except HTTPStatusError as error:
+                if _refuses_effort(error):
+                    effort_refused = effort_refused or error
+                found = _meant(body, error)
+                if not found:
+                    raise (effort_refused if _refuses_effort(error) else None) or error from None
+                concession, names = found
+                body = self._without_refused(concession.without(names, body))
+                given_up |= names
+            else:
+                for name in given_up:
+                    self._remember((body["model"], name))
+                return answer
+
+    def _without_refused(self, body: Wire) -> Wire:
+        for concession in _CONCESSIONS:
+            while names := {name for name in concession.found(body) if self._is_omitted(body["model"], name)}:
+                body = concession.without(names, body)
+        return body
+
+    def _is_omitted(self, model: str, name: str) -> bool:
+        kind = "reasoning" if name.startswith("reasoning") and " " not in name else name
+        return kind in self._omitted or time.monotonic() < self._refused.get((model, name), 0.0)
+
+    def _remember(self, key: tuple[str, str]) -> None:
+        if len(self._refused) >= _MOST_KNOWN:
+            del self._refused[next(iter(self._refused))]  # the oldest
+        self._refused[key] = time.monotonic() + _KNOWN_SECONDS
+
+
+def _meant(body: Wire, error: HTTPStatusError) -> tuple[Concession, set[str]] | None:
+    """Return which things of a body a refusal means, None if it means something else."""
+    if error.status not in _REFUSALS:
+        return None
+    for concession in _CONCESSIONS:
+        if names := {name for name in concession.found(body) if concession.refused(name, error)}:
+            return concession, names
+    return None
+
+
+def _refuses_effort(error: HTTPStatusError) -> bool:
+    named = _EFFORT_PARAM.search(error.param) if error.param else _EFFORT.search(error.text)
+    return error.status in _REFUSALS and named is not None
+
+
+def _without(names: Collection[str], value: Wire, usual: Collection[str]) -> dict[str, Any]:
+    return {key: item for key, item in value.items() if key not in names or key in usual}
+
+
+def _answers(body: Wire) -> Iterator[Wire]:
+    return (turn for turn in body["messages"] if turn["role"] == "assistant")

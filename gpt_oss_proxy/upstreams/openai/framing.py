@@ -1,0 +1,117 @@
+"""The bytes of an answer → its records: Server-Sent Events, and JSON where a server sends that in their place.
+
+A line that alone is a record is one at once, for some servers put one line end between events where the standard has
+two. JSON outside of events (a whole answer, a line each, an error behind events) is a record, too.
+"""
+
+import re
+from collections.abc import Iterator
+
+from gpt_oss_proxy import sse
+from gpt_oss_proxy.errors import UpstreamProtocolError, UpstreamTooLarge
+from gpt_oss_proxy.upstreams.values import json_value
+
+DONE = frozenset({b"[DONE]", b"DONE"})
+_FIELDS = (b"data", b"event", b"id", b"retry", b"")  # "" begins a comment
+_LONGEST_REMARK = 1000  # bytes
+_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*(?:"|\\?\Z)')  # to the line's end where it is not closed
+
+
+class Document(bytes):
+    """A record that came outside of events."""
+
+
+def is_json(text: bytes) -> bool:
+    """Return whether this is a JSON object or array."""
+    if text[:1] + text[-1:] not in (b"{}", b"[]"):
+        return False
+    try:
+        json_value(text)
+    except UpstreamProtocolError:
+        return False
+    return True
+
+
+def _is_record(text: bytes) -> bool:
+    return is_json(text) or text.upper() in DONE
+
+
+def _depth(line: bytes) -> int:
+    """Return how many more brackets a line of a JSON document opens than it closes."""
+    signs = _STRING.sub(b"", line)
+    return signs.count(b"{") + signs.count(b"[") - signs.count(b"}") - signs.count(b"]")
+
+
+class Framer(sse.Decoder):
+    """As sse.Decoder, but patient. `remark` is the first line that is no part of an answer, such as an error's text."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
+        self.remark = b""
+        self._document: list[bytes] = []  # the lines of a JSON document that is not whole
+        self._document_size = 0
+        self._depth = 0  # how many brackets of it are open
+
+    @property
+    def is_within(self) -> bool:
+        """Whether a record has begun that is not whole yet."""
+        return bool(self._document) or super().is_within
+
+    def rest(self) -> Iterator[bytes]:
+        """Yield what the body ends with, without the line end or the blank line that should come behind it."""
+        if line := self._lines.rest():
+            yield from self._read(line)
+        if event := self._end_event().strip():
+            if _is_record(event):
+                yield event
+            elif event[:1] not in (b"{", b"["):  # else it is cut
+                self.note(event)
+
+    def note(self, text: bytes) -> None:
+        """Keep a line that is no part of an answer, if it is the first."""
+        self.remark = self.remark or text[:_LONGEST_REMARK]
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
+        for line in self._lines.feed(data):
+            yield from self._read(line)
+        self.at_start = not self.is_within
+
+    def _read(self, line: bytes) -> Iterator[bytes]:
+        if line.startswith(b"data:"):  # no line of a document is like this
+            self._give_up_document()
+            value = line[5:].removeprefix(b" ")
+            if not self._data and _is_record(value.strip()):
+                yield value.strip()
+            else:
+                self._append(value)
+        elif self._document or line.lstrip()[:1] in (b"{", b"["):
+            yield from self._read_document(line)
+        elif not line:
+            if event := self._end_event():
+                yield event
+        elif line.partition(b":")[0] not in _FIELDS:
+            self.note(line)
+
+    def _read_document(self, line: bytes) -> Iterator[bytes]:
+        self._document.append(line)
+        self._document_size += len(line) + 1
+        if self._document_size > self.max_bytes + 1:
+            raise UpstreamTooLarge
+        self._depth += _depth(line)
+        if self._depth > 0:
+            return
+        text = b"\n".join(self._document).strip()
+        if is_json(text):
+            self._end_document()
+            yield Document(text)
+        else:
+            self._give_up_document()
+
+    def _give_up_document(self) -> None:
+        if self._document:
+            self.note(b"\n".join(self._document).strip())
+            self._end_document()
+
+    def _end_document(self) -> None:
+        self._document.clear()
+        self._document_size = self._depth = 0

@@ -1,0 +1,170 @@
+"""Which call an element of `tool_calls` belongs to: servers disagree on ids, indexes and what may come when.
+
+A new id begins a call, even under a used index. Without an id, another name does, and the same one behind whole
+arguments; else the index decides. An element that has neither is a whole call. A call is told when its name is known.
+"""
+
+import uuid
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from gpt_oss_proxy.chat.json_text import JsonReader
+from gpt_oss_proxy.errors import UpstreamProtocolError
+from gpt_oss_proxy.upstreams.values import json_text
+
+_KNOWN = frozenset({"id", "index", "type", "function", "name", "arguments"})
+_OLDER = "function_call"  # stands for the index of the one call of the older spelling
+
+
+def new_call_id() -> str:
+    """Return an id that no other call of the conversation has."""
+    return f"call_{uuid.uuid4().hex}"
+
+
+class Tell(Protocol):
+    """Emits the beginning of a call, or more of its arguments. See Decoder.call."""
+
+    def __call__(
+        self, index: int, *, call_id: str = "", name: str = "", arguments: str = "", extra: dict[str, Any] | None = None
+    ) -> None:
+        """Emit it."""
+
+
+class _Call(msgspec.Struct):
+    """A call so far. `number` counts the calls that have been told; it is -1 while the name is not known."""
+
+    id: str
+    has_own_id: bool
+    number: int = -1
+    name: str = ""
+    has_arguments: bool = False
+    untold: list[str] = []  # arguments that came before the name
+    unread: list[str] = []  # arguments that the reader has not seen: it is rarely asked
+    reader: JsonReader = msgspec.field(default_factory=JsonReader)
+    extra: dict[str, Any] = {}
+
+    @property
+    def is_told(self) -> bool:
+        return self.number >= 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its arguments are a whole object."""
+        self.reader.feed("".join(self.unread))
+        self.unread.clear()
+        return self.reader.ended
+
+
+class ToolCalls:
+    """The calls of one answer."""
+
+    def __init__(self, tell: Tell, new_id: Callable[[], str]) -> None:
+        """`new_id` returns the id of a call that the server gives none."""
+        self._tell = tell
+        self._new_id = new_id
+        self._calls: list[_Call] = []
+        self._told = 0
+        self._by_id: dict[str, _Call] = {}
+        self._by_index: dict[int | str, _Call] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._told)
+
+    def take(self, elements: Any) -> None:
+        """Take the `tool_calls` of a delta or a message. Raises UpstreamProtocolError if they are none."""
+        for element in elements if isinstance(elements, list) else [elements]:
+            if not isinstance(element, dict):
+                raise UpstreamProtocolError
+            self._take(element, _index(element.get("index")))
+
+    def take_older(self, function: Any) -> None:
+        """Take a `function_call`, of which an answer has one."""
+        if not isinstance(function, dict):
+            raise UpstreamProtocolError
+        self._take({"function": function}, _OLDER)
+
+    def finish(self) -> None:
+        """Tell what is missing at the end of the answer. Raises UpstreamProtocolError for a call without a name."""
+        for call in self._calls:
+            if call.is_told and not call.has_arguments:  # as OpenAI has it: an empty text would be no JSON
+                self._tell(call.number, arguments="{}")
+            elif not call.is_told and (call.has_arguments or call.has_own_id):
+                raise UpstreamProtocolError
+
+    def _take(self, element: dict[str, Any], index: int | str | None) -> None:
+        inner = element.get("function")
+        function = inner if isinstance(inner, dict) else element
+        call_id, name = _text(element.get("id")), _text(function.get("name"))
+        arguments = _arguments(function.get("arguments"))
+        call = self._find(call_id, name, arguments, index) or self._begin(call_id)
+        if call_id:
+            self._by_id[call_id] = call
+            if not call.has_own_id:
+                call.has_own_id = True
+                call.id = call.id if call.is_told else call_id
+        if index is not None:
+            self._by_index[index] = call
+        self._add(call, name, arguments, {key: item for key, item in element.items() if _is_extra(key, item)})
+
+    def _find(self, call_id: str, name: str, arguments: str, index: int | str | None) -> _Call | None:
+        """Return the call that an element goes on with, None if it begins one."""
+        known = self._by_id.get(call_id) if call_id else None
+        if known:  # some servers give all calls the same id
+            return None if name and known.is_told and name != known.name else known
+        last = self._calls[-1] if self._calls else None
+        call = last if index is None else self._by_index.get(index)
+        if call is None or not call.is_told:
+            return None if call and call_id and call.has_own_id else call
+        if index is None:
+            return None if name or call_id else call
+        if call_id:  # it may be late; else it is another call's
+            return None if call.has_own_id or name else call
+        if name and name != call.name:
+            return None
+        # Some servers repeat the name with each piece.
+        return None if name and arguments.strip() and call.has_arguments and call.is_whole else call
+
+    def _begin(self, call_id: str) -> _Call:
+        is_new = bool(call_id) and call_id not in self._by_id
+        call = _Call(call_id if is_new else self._new_id(), bool(call_id))
+        self._calls.append(call)
+        return call
+
+    def _add(self, call: _Call, name: str, arguments: str, extra: dict[str, Any]) -> None:
+        call.extra.update(extra)
+        call.has_arguments = call.has_arguments or bool(arguments.strip())
+        call.unread.append(arguments)
+        if call.is_told:
+            if arguments or extra:
+                self._tell(call.number, arguments=arguments, extra=extra)
+            return
+        call.untold.append(arguments)
+        if name:
+            call.name, call.number = name, self._told
+            self._told += 1
+            self._tell(call.number, call_id=call.id, name=name, extra=call.extra)
+            if arguments := "".join(call.untold):
+                self._tell(call.number, arguments=arguments)
+
+
+def _is_extra(key: str, item: Any) -> bool:
+    return key not in _KNOWN and item is not None
+
+
+def _index(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: Any) -> str:
+    """Return a name or an id; some servers number their calls."""
+    return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
+
+
+def _arguments(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json_text(value)

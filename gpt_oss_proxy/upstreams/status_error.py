@@ -1,0 +1,207 @@
+"""What upstreams say of their failures, by an HTTP status, in a body, or within an answer → errors of ours.
+
+Sources of the forms: OpenAI, Azure, Anthropic, Google (an array, status words), FastAPI (`detail`), vLLM (`object:
+error`), OpenRouter (an error beside a choice, its status as `code`), Ollama and llama.cpp (a text). The table of our
+errors is the contract's.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gpt_oss_proxy.errors import (
+    GatewayError,
+    ModelNotFound,
+    RateLimited,
+    UpstreamAuthRequired,
+    UpstreamBadGateway,
+    UpstreamFailed,
+    UpstreamNotFound,
+    UpstreamProtocolError,
+    UpstreamRejected,
+    UpstreamUnavailable,
+    quote,
+)
+from gpt_oss_proxy.upstreams.values import json_value, upstream_said
+
+# Words for a status, where a failure has no number: types, codes and Google's status names, in small letters.
+_STATUSES: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "invalid_argument": 400,
+    "failed_precondition": 400,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "authentication_error": 401,
+    "unauthenticated": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "model_not_found": 404,
+    "permission_denied": 403,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limited": 429,
+    "too_many_requests": 429,
+    "resource_exhausted": 429,
+    "insufficient_quota": 429,
+    "overloaded_error": 503,
+    "overloaded": 503,
+    "unavailable": 503,
+    "service_unavailable": 503,
+}
+_DEEPEST = 8  # errors within errors
+_KEPT_CODES = frozenset({"context_length_exceeded", "content_filter"})
+# Agents shorten their history when they are told this code, which few servers give.
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context_size|(?:maximum|max) (?:context|sequence|model) length"
+    r"|context (?:window|length|size)[^.]{0,60}(?:exceed|too)|exceeds?[^.]{0,60}context (?:window|length|size)"
+    r"|prompt is too long|input is too long|too many (?:input )?tokens",
+    re.IGNORECASE,
+)
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a server says of a failure: message, code or type, the field that it blames, a status; '' or 0 if none."""
+
+    text: str = ""
+    code: str = ""
+    param: str = ""
+    status: int = 0
+
+
+class HTTPStatusError(Exception):
+    """The upstream answered with a status other than 2xx, or reported one within its answer."""
+
+    def __init__(self, status: int, said: Said, retry_after: str | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.text = said.text
+        self.code = said.code
+        self.param = said.param
+        self.retry_after = retry_after
+
+
+def read_error(body: bytes) -> Said:
+    """Return what an error's body says: JSON in any known form, or plain text."""
+    try:
+        return _read(json_value(body))
+    except UpstreamProtocolError:
+        return Said(body.decode("utf-8", "replace"))
+
+
+def failure_in(record: dict[str, Any]) -> GatewayError | None:
+    """Return the failure that an event or a body with a good status reports, None if it reports none."""
+    if record.get("error"):
+        return failure_of(record)
+    if "choices" in record:
+        return None
+    kind = record.get("object") or record.get("type")
+    texts = (record.get(name) for name in ("message", "msg"))
+    if (
+        kind == "error"
+        or record.get("detail")
+        or record.get("errors")
+        or any(isinstance(text, str) and text for text in texts)
+    ):
+        return failure_of(record)
+    return None
+
+
+def failure_of(error: Any) -> GatewayError:
+    """Return our error for one that an upstream reports within its answer. A number decides what kind it is."""
+    said = _read(error)
+    if 400 <= said.status < 600:
+        return error_from_status(HTTPStatusError(said.status, said))
+    return UpstreamFailed(upstream_said(quote(said.text)))
+
+
+def error_from_status(error: HTTPStatusError, model: str = "") -> GatewayError:
+    """Return the error that an upstream's status means to our client. `model` is the one that was asked for, if any."""
+    found = _from_status(error, model)
+    found.upstream_status = error.status
+    found.reason = quote(error.text)
+    return found
+
+
+def _from_status(error: HTTPStatusError, model: str) -> GatewayError:
+    said = quote(error.text)
+    tail = f" It said: {said}" if said else ""
+    match error.status:
+        case 400 | 413 | 422:
+            code = error.code if error.code in _KEPT_CODES else None
+            code = "context_length_exceeded" if not code and _TOO_LONG.search(error.text) else code
+            return UpstreamRejected(UpstreamRejected.message + tail, code=code)
+        case 401 | 403:  # ours to mend, not the client's, so neither the status nor the text is passed on
+            return UpstreamAuthRequired(UpstreamAuthRequired.refused)
+        case 404 if error.code == "model_not_found" or (model and "model" in said.lower()):
+            return model_not_found(model)
+        case 404:
+            return UpstreamNotFound()
+        case 429:
+            return RateLimited(RateLimited.message + tail, retry_after=error.retry_after)
+        case 502 | 504:
+            return UpstreamBadGateway(upstream_said(said))
+        case 503 | 529:
+            return UpstreamUnavailable(UpstreamUnavailable.message + tail, retry_after=error.retry_after)
+        case _:
+            return UpstreamFailed(upstream_said(said))
+
+
+def model_not_found(model: str) -> ModelNotFound:
+    """Return the error for a model that we know of and the upstream does not; '' if it is not at hand."""
+    if not model:
+        return ModelNotFound(param="model")
+    return ModelNotFound(f"The model's server does not know {quote(model)!r}. Ask for another model.", param="model")
+
+
+def _read(value: Any, depth: int = _DEEPEST) -> Said:
+    if isinstance(value, list):
+        value = next((item for item in value if isinstance(item, dict | str)), "")
+    if isinstance(value, str):
+        return Said(value)
+    if not isinstance(value, dict) or not depth:
+        return Said()
+    inner = value.get("error") or value.get("errors")
+    if not inner:  # these are texts elsewhere
+        inner = next((value[name] for name in ("detail", "message") if isinstance(value.get(name), dict)), None)
+    found, own = _read(inner, depth - 1), _own(value)
+    # A text beside a message is the status in words.
+    first, second = (own, found) if isinstance(inner, str) else (found, own)
+    return Said(first.text or second.text, found.code or own.code, found.param or own.param, found.status or own.status)
+
+
+def _own(value: dict[str, Any]) -> Said:
+    """Return what stands at the top of a failure."""
+    message = next((value[key] for key in ("message", "detail", "msg") if value.get(key)), "")
+    code = next((value[key] for key in ("code", "type") if value.get(key) and isinstance(value[key], str)), "")
+    param = value.get("param")
+    return Said(_text(message), code, param if isinstance(param, str) else "", _status(value))
+
+
+def _status(value: dict[str, Any]) -> int:
+    """Return the HTTP status that a failure names by a number, or by a word that means one."""
+    for name in ("status", "status_code", "statusCode", "code", "http_status", "type"):
+        given = value.get(name)
+        if isinstance(given, str):
+            given = int(given) if re.fullmatch(r"[1-5]\d\d", given, re.ASCII) else _STATUSES.get(given.lower())
+        if isinstance(given, int) and not isinstance(given, bool) and 400 <= given < 600:
+            return given
+    return 0
+
+
+def _text(value: Any) -> str:
+    """Return a message as text; FastAPI's `detail` is a list of faults, each with its place."""
+    try:
+        if isinstance(value, list) and value and all(isinstance(item, dict) and "msg" in item for item in value):
+            return "; ".join(map(_fault, value))
+        return value if isinstance(value, str) else json.dumps(value)
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _fault(item: dict[str, Any]) -> str:
+    place = item.get("loc")
+    where = ".".join(map(str, place)) if isinstance(place, list) else ""
+    return f"{where}: {item['msg']}" if where else str(item["msg"])
