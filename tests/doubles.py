@@ -17,6 +17,7 @@ from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.board import Board
 from gpt_oss_proxy.gateway.breaker import Breaker
 from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.health import Health
 from gpt_oss_proxy.gateway.places import Places
 from gpt_oss_proxy.settings import Settings
 from gpt_oss_proxy.upstreams.base import Model, Upstream
@@ -123,7 +124,9 @@ class Other:
 def guard(upstream: Upstream, *, failures: int = 0, places: int = 1000) -> Guard:
     """Return the upstream behind a door that stays open, unless told otherwise."""
     board = Board()
-    return Guard(upstream, Breaker(board, failures=failures, seconds=10), Places(board, places))
+    return Guard(
+        upstream, Breaker(board, failures=failures, seconds=10), Places(board, places), Health(board, upstream.name, "")
+    )
 
 
 def record() -> Record:

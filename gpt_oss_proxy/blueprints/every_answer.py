@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from gpt_oss_proxy.apis.base import render_error
+from gpt_oss_proxy.blueprints.client_address import ClientAddresses
 from gpt_oss_proxy.blueprints.reply import Pieces, Reply, call_each
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
 from gpt_oss_proxy.gateway.access_log import Record
@@ -24,12 +25,13 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RECORD = "gpt_oss_proxy.record"  # in the WSGI environment
 
 
-def install(app: Flask, metrics: Metrics) -> None:
-    """Make it hold for `app`, and let `metrics` count it."""
+def install(app: Flask, metrics: Metrics, addresses: ClientAddresses) -> None:
+    """Make it hold for `app`, and let `metrics` count it. `addresses` finds whose request it is."""
     application = app.wsgi_app
 
     def begin(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         record = environ[_RECORD] = _record(environ)
+        record.client = addresses.find(environ)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             record.status = int(status[:3])

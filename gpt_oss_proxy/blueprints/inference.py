@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from flask import Blueprint, Request
+from flask import Blueprint, Request, request
 
 from gpt_oss_proxy.apis.base import ClientApi, Stamp, StreamRenderer
 from gpt_oss_proxy.apis.plain_text import TextRenderer
@@ -24,45 +24,69 @@ from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.adoption import RequestKey, request_key
 from gpt_oss_proxy.gateway.answer import Answer
+from gpt_oss_proxy.gateway.auth import caller
 from gpt_oss_proxy.gateway.body_budget import BodyBudget, Share
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
 from gpt_oss_proxy.gateway.relay import ClientGone
+from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.settings import EFFORTS, REASONING_FIELDS, ReasoningFields, Settings
 from gpt_oss_proxy.sse import Last
 
 Environ = dict[str, Any]
 T = TypeVar("T", bound=str)
+_MODEL = "gpt_oss_proxy.model"  # in the environment: the model that the path names
 # Proxies hold a stream back unless told not to: nginx buffers it, and middleware that compresses waits for more of it.
 _STREAM_HEADERS = ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")
 _OLDER_NAMES = {"tools": "functions", "tool_choice": "function_call"}
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 _TOOL = re.compile(r"^(tools|tool_choice)\b((?:\[\d+\])?)(?:\.function\b)?")
 _log = logging.getLogger(__name__)
 
 
 def blueprint(
-    apis: Mapping[str, ClientApi], dispatcher: Dispatcher, bodies: BodyBudget, settings: Settings
+    apis: Mapping[str, ClientApi], dispatcher: Dispatcher, router: Router, bodies: BodyBudget, settings: Settings
 ) -> Blueprint:
     """Return the routes of the client APIs: name → module, see apis.base.ClientApi."""
     routes = Blueprint("inference", __name__)
     for name, api in apis.items():
-        routes.add_url_rule(api.PATH, name, _view(api, dispatcher, bodies, settings), methods=["POST"])
+        view = _view(api, dispatcher, router, bodies, settings)
+        routes.add_url_rule(api.PATH, name, view, methods=["POST"])
+        deployed = _deployed(view)
+        for prefix in ("/openai/deployments", "/deployments"):  # as Azure's clients ask
+            routes.add_url_rule(f"{prefix}/<path:model>{api.PATH}", f"{name}_deployed", deployed, methods=["POST"])
     return routes
 
 
-def _view(api: ClientApi, dispatcher: Dispatcher, bodies: BodyBudget, settings: Settings) -> Callable[[], Any]:
+def _deployed(view: Callable[[], Any]) -> Callable[[str], Any]:
+    """Return the view for a path that names the model."""
+
+    def deployed(model: str) -> Any:
+        request.environ[_MODEL] = model
+        return view()
+
+    return deployed
+
+
+def _view(
+    api: ClientApi, dispatcher: Dispatcher, router: Router, bodies: BodyBudget, settings: Settings
+) -> Callable[[], Any]:
     def view(environ: Environ) -> Chat:
         place = dispatcher.places.take()  # before the body: what waits for its end costs memory, too
         share = bodies.share()
+        record = record_of(environ)
         try:
-            response = answer_request(environ, share)
-        except BaseException:  # killed, too: it is raised again
+            response = answer_request(environ, record, share)
+        except BaseException as error:  # killed, too: it is raised again
             share.give_back()
             place.leave()
+            if isinstance(error, ClientGone) or record.tally.has_begun:  # the upstream has worked for it
+                record.count()
             raise
         response.call_on_close(place.leave)
+        response.call_on_close(record.count)
         return response
 
-    def answer_request(environ: Environ, share: Share) -> Chat:
+    def answer_request(environ: Environ, record: Record, share: Share) -> Chat:
         body = read_body(
             environ,
             share,
@@ -71,16 +95,18 @@ def _view(api: ClientApi, dispatcher: Dispatcher, bodies: BodyBudget, settings: 
             total_seconds=settings.total_timeout_seconds,
         )
         chat_request = _with_headers(
-            environ, api.parse(body, default_model=settings.default_model), settings.reasoning_fields
+            environ, record.id, api.parse(body, default_model=settings.default_model), settings.reasoning_fields
         )
-        record = record_of(environ)
+        model = environ.get(_MODEL) or chat_request.model or router.first()
+        if model != chat_request.model:
+            chat_request = msgspec.structs.replace(chat_request, model=model)
         record.model, record.stream = chat_request.model[:200], chat_request.stream
         try:
             answer = dispatcher.dispatch(
                 chat_request,
                 record,
                 environ.get("gunicorn.socket"),
-                key=_request_key(environ, api.PATH, body),
+                key=_request_key(environ, environ.get(_MODEL, "") + api.PATH, body),
             )
         except InvalidRequest as error:
             _blame_what_the_client_sent(error, chat_request)
@@ -101,7 +127,7 @@ def _view(api: ClientApi, dispatcher: Dispatcher, bodies: BodyBudget, settings: 
         stamp = Stamp(f"{api.ID_PREFIX}{answer.id}", answer.created, chat_request.model)
         if not chat_request.stream:
             record.heard()  # the first list is there
-            return _whole(api, answer, stamp, chat_request)
+            return _whole(api, answer, record, stamp, chat_request)
         plain = _wants_text(environ)
         renderer: StreamRenderer = TextRenderer(chat_request) if plain else api.stream(stamp, chat_request)
         pieces = _Stream(renderer, answer, record, keepalive_seconds=settings.keepalive_seconds, abort=plain)
@@ -111,9 +137,13 @@ def _view(api: ClientApi, dispatcher: Dispatcher, bodies: BodyBudget, settings: 
     return without_context(view)
 
 
-def _whole(api: ClientApi, answer: Answer, stamp: Stamp, chat_request: ChatRequest) -> Chat:
+def _whole(api: ClientApi, answer: Answer, record: Record, stamp: Stamp, chat_request: ChatRequest) -> Chat:
     collector = Collector()
-    answer.collect(collector)
+    try:
+        answer.collect(collector)
+    finally:
+        for events in collector.batches():
+            record.tally.add(events)
     answer.close()
     body = api.render(collector.completion(), stamp, chat_request)
     response = Chat((body,), "application/json", ("Content-Length", str(len(body))))
@@ -133,6 +163,7 @@ class _Stream:
         self._fail = renderer.fail
         self._answer = answer
         self._record = record
+        self._add = record.tally.add
         self._keepalive_seconds = keepalive_seconds
         self._abort = abort
         self._told = time.monotonic()
@@ -175,6 +206,7 @@ class _Stream:
     def _tell(self, write: Callable[[bytes], None], events: list[Event]) -> None:
         if self._record.first is None and events:
             self._record.heard()
+        self._add(events)
         piece = self._render(events)
         if piece:
             self._told = time.monotonic()
@@ -202,16 +234,17 @@ def _broken_off(reason: str) -> BrokenPipeError:
     return BrokenPipeError(errno.EPIPE, f"{reason}, so its transfer is broken off")
 
 
-def _with_headers(environ: Environ, chat_request: ChatRequest, fields: ReasoningFields) -> ChatRequest:
+def _with_headers(environ: Environ, request_id: str, chat_request: ChatRequest, fields: ReasoningFields) -> ChatRequest:
     """The body's reasoning_effort goes before the header's, the header's reasoning format before the operator's."""
+    trace = {"x-request-id": request_id}
+    if _TRACE.fullmatch(parent := environ.get("HTTP_TRACEPARENT", "")):
+        trace["traceparent"] = parent
     effort, wanted = chat_request.reasoning_effort, fields
     if not effort and (given := environ.get("HTTP_X_REASONING_EFFORT")):
         effort = _header_one_of(given, "x-reasoning-effort", EFFORTS)
     if given := environ.get("HTTP_X_REASONING_FORMAT"):
         wanted = _header_one_of(given, "x-reasoning-format", REASONING_FIELDS)
-    if effort == chat_request.reasoning_effort and wanted == chat_request.reasoning_format:
-        return chat_request
-    return msgspec.structs.replace(chat_request, reasoning_effort=effort, reasoning_format=wanted)
+    return msgspec.structs.replace(chat_request, reasoning_effort=effort, reasoning_format=wanted, trace=trace)
 
 
 def _header_one_of(given: str, name: str, values: Sequence[T]) -> T:
@@ -251,7 +284,7 @@ def _request_key(environ: Environ, path: str, body: bytes) -> RequestKey | None:
         )
     return request_key(
         path=path,
-        caller=environ.get("HTTP_AUTHORIZATION", ""),
+        caller=caller(environ),
         body=body,
         effort=environ.get("HTTP_X_REASONING_EFFORT", "").lower(),
         idempotency_key=key,

@@ -18,6 +18,7 @@ def blueprint(router: Router, demonstration: str) -> Blueprint:
             "object": "model",
             "created": model.created,
             "owned_by": model.owned_by,
+            **({} if model.context_length is None else {"context_length": model.context_length}),
         }
         return {**shown, "owned_by": "demonstration", "description": demonstration} if demonstration else shown
 

@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, jsonify, request
 
+from gpt_oss_proxy import __version__
 from gpt_oss_proxy.blueprints.reply import Reply
 from gpt_oss_proxy.errors import ShuttingDown
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
@@ -24,8 +25,8 @@ _PAGE_HEADERS = {
 }
 
 
-def blueprint(dispatcher: Dispatcher, router: Router, metrics: Metrics) -> Blueprint:
-    """Return the routes."""
+def blueprint(dispatcher: Dispatcher, router: Router, metrics: Metrics, commit: str) -> Blueprint:
+    """Return the routes. `commit` is what was built, or ''."""
     routes = Blueprint("operations", __name__)
 
     @routes.get("/")
@@ -40,7 +41,7 @@ def blueprint(dispatcher: Dispatcher, router: Router, metrics: Metrics) -> Bluep
 
     @routes.get("/healthz")
     def healthz() -> Response:
-        return jsonify({"status": "ok"})
+        return jsonify({"status": "ok", "version": __version__, **({"commit": commit} if commit else {})})
 
     @routes.get("/readyz")
     def readyz() -> Response:

@@ -2,10 +2,13 @@
 
 import sys
 import time
+from datetime import UTC, datetime
 
 import msgspec
 
+from gpt_oss_proxy.chat.events import Usage
 from gpt_oss_proxy.errors import GatewayError
+from gpt_oss_proxy.gateway.tally import Tally
 from gpt_oss_proxy.output import STDOUT, Output
 
 _output: Output | None = None
@@ -13,7 +16,7 @@ _LONGEST_TEXT = 200  # characters of what others choose: the upstream's referenc
 
 
 class Record(msgspec.Struct):
-    """What is known of a request, filled while it lasts. Times are monotonic seconds."""
+    """What is known of a request, filled while it lasts. Times are monotonic seconds; the log tells when it ended."""
 
     id: str
     method: str
@@ -22,6 +25,11 @@ class Record(msgspec.Struct):
     model: str = ""
     upstream: str = ""
     asked: list[str] = []  # the upstreams, in order
+    client: str = ""  # its address
+    upstream_host: str = ""  # of the one asked last
+    upstream_status: int | None = None  # of HTTP, where that was a failure
+    tally: Tally = msgspec.field(default_factory=Tally)
+    usage: Usage | None = None  # when the answer is over
     adopted: bool = False  # it got an earlier request's answer
     reference: str = ""
     ignored: tuple[str, ...] = ()  # the request's fields without effect
@@ -55,6 +63,11 @@ class Record(msgspec.Struct):
     def missed(self, error: GatewayError) -> None:
         """An upstream has failed with this error."""
         self.reason = error.reason or self.reason
+        self.upstream_status = error.upstream_status or self.upstream_status
+
+    def count(self) -> None:
+        """Count the answer's tokens: it is over."""
+        self.usage = self.tally.usage()
 
     def write(self) -> None:
         """Write the line: the request is over."""
@@ -62,16 +75,23 @@ class Record(msgspec.Struct):
         first = self.first_seconds
         line = {
             "id": self.id,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "client": self.client,
             "method": self.method,
             "path": self.path,
             "model": self.model,
             "upstream": self.upstream,
+            "upstream_host": self.upstream_host,
+            "upstream_status": self.upstream_status,
             "tries": len(self.asked),
             "adopted": self.adopted,
             "reference": _foreign(self.reference),
             "stream": self.stream,
             "status": self.status,
             "outcome": self.outcome,
+            "finish": self.tally.finish,
+            "prompt_tokens": self.usage and self.usage.prompt_tokens,
+            "completion_tokens": self.usage and self.usage.completion_tokens,
             "reason": _foreign(self.reason),
             "first_seconds": None if first is None else round(first, 3),
             "total_seconds": round(self.total_seconds, 3),

@@ -27,6 +27,7 @@ from gpt_oss_proxy.errors import (
     Overloaded,
     UpstreamConnectionError,
     UpstreamConnectTimeout,
+    UpstreamFirstEventTimeout,
     UpstreamTls,
 )
 from gpt_oss_proxy.gateway.access_log import Record
@@ -106,6 +107,7 @@ class Call(Opened):
     def timed_out(self) -> None:
         """The upstream has said nothing for too long; its lists are no longer waited for."""
         self._silent.add(self.asked)
+        self.asked.health.note(UpstreamFirstEventTimeout())
         self._tell_breakers()
 
     def _answer(self) -> Iterator[list[Event]]:
@@ -151,6 +153,8 @@ class Call(Opened):
     def _ask(self, task: Task) -> ClosableLists:
         self.asked = task.guard
         self._record.upstream = task.guard.upstream.name
+        self._record.upstream_host = task.guard.upstream.host
+        self._record.tally.asked(id(self), task.emulation.request)  # itself would keep it
 
         def ask(request: ChatRequest, shortcut: Shortcut | None) -> ClosableLists:
             self._record.asked.append(task.guard.upstream.name)

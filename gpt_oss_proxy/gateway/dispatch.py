@@ -72,6 +72,7 @@ class Dispatcher:
         """
         if self._cut_off:
             raise ShuttingDown
+        record.tally.begin(self._vocabulary.count)
         source = self._source(request, record, key)
         relay = Relay(source.lists, self._limits, source.call.timed_out if source.call else None)
         relay.outlives_client = source.outlives_client
@@ -243,6 +244,8 @@ def _extras(request: ChatRequest) -> Iterator[str]:
             if isinstance(part, Text | Image):
                 for name in part.extra:
                     yield f"messages.content.{name}"
+            elif not part.is_known:
+                yield f"messages.content.{part.kind}"
         for call in message.tool_calls:
             for name in call.extra:
                 yield f"messages.tool_calls.{name}"

@@ -8,17 +8,20 @@ from gpt_oss_proxy.chat.lists import Opened, Shortcut
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, InvalidRequest, ModelNotFound, Overloaded
 from gpt_oss_proxy.gateway.breaker import Breaker
+from gpt_oss_proxy.gateway.health import Health
 from gpt_oss_proxy.gateway.places import Place, Places
 from gpt_oss_proxy.upstreams.base import Upstream
 
 
 class Guard:
-    """One upstream, its circuit breaker and its places."""
+    """One upstream, its circuit breaker, its places and its health."""
 
-    def __init__(self, upstream: Upstream, breaker: Breaker, places: Places) -> None:
+    def __init__(self, upstream: Upstream, breaker: Breaker, places: Places, health: Health) -> None:
         self.upstream = upstream
         self.breaker = breaker
         self.places = places
+        self.health = health
+        upstream.report = health.note
 
     def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> "Visit":
         """Return the upstream's lists of events. They raise CircuitOpen, Overloaded, or the upstream's GatewayError.

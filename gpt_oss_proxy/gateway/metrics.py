@@ -20,9 +20,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from gpt_oss_proxy import __version__
 from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.guard import Guard
 from gpt_oss_proxy.gateway.places import Places
+from gpt_oss_proxy.upstreams.base import Upstream
 
 _log = logging.getLogger(__name__)
 _FILE_BYTES = 1024 * 1024  # prometheus_client's own first size
@@ -37,25 +39,38 @@ class Metrics:
 
     content_type = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self, places: Places, guards: Sequence[Guard], *, folder: str | None) -> None:
+    def __init__(self, places: Places, guards: Sequence[Guard], *, folder: str | None, commit: str = "") -> None:
         self._registry = CollectorRegistry()
         self._folder = folder
         self._broken = False
-        self._state = _State(places, guards)
-        # The path is not a label: anybody can ask for any.
+        self._state = _State(places, guards, commit)
+        self._guards = guards
+        # The path is not a label: anybody can ask for any. So it is with models that do not exist.
         self._requests = Counter(
             "gpt_oss_proxy_requests",
             "Requests, by how they ended: ok, client_gone, or the error's code.",
-            ["upstream", "stream", "status", "outcome"],
+            ["upstream", "model", "stream", "status", "outcome"],
             registry=self._registry,
         )
         self._tries = Counter(
             "gpt_oss_proxy_upstream_tries", "How often upstreams were asked.", ["upstream"], registry=self._registry
         )
+        self._tokens = Counter(
+            "gpt_oss_proxy_tokens",
+            "Tokens of answers, those that were cut or left included.",
+            ["upstream", "model", "kind"],
+            registry=self._registry,
+        )
+        self._unknown_reasons = Counter(
+            "gpt_oss_proxy_unknown_finish_reasons",
+            "Answers that ended with a word that is not known.",
+            ["upstream"],
+            registry=self._registry,
+        )
         self._first = _Histogram(
             "gpt_oss_proxy_first_events_seconds",
-            "From the request to the first events of its answer.",
-            ["upstream"],
+            "From the request to the first events of its answer: of a stream, its first token.",
+            ["upstream", "model"],
             buckets=_SECONDS,
             registry=self._registry,
         )
@@ -67,6 +82,7 @@ class Metrics:
             registry=self._registry,
         )
         self._noted: list[Record] = []  # to be counted
+        self._counted_reasons: collections.Counter[Upstream] = collections.Counter()
         self._is_due = False
 
     def reserve(self) -> None:
@@ -112,16 +128,28 @@ class Metrics:
             _log.error("No metrics of this worker any more: %s", error)
 
     def _add(self, noted: Sequence[Record]) -> None:
-        ends = collections.Counter((one.upstream, one.stream, one.status, one.outcome) for one in noted)
-        for (upstream, stream, status, outcome), number in ends.items():
-            self._requests.labels(upstream, str(stream).lower(), str(status), outcome).inc(number)
+        ends = collections.Counter((one.upstream, _model(one), one.stream, one.status, one.outcome) for one in noted)
+        for (upstream, model, stream, status, outcome), number in ends.items():
+            self._requests.labels(upstream, model, str(stream).lower(), str(status), outcome).inc(number)
         for upstream, number in collections.Counter(name for one in noted for name in one.asked).items():
             self._tries.labels(upstream).inc(number)
         for upstream in {one.upstream for one in noted} - {""}:  # there are few of them
             there = [one for one in noted if one.upstream == upstream]
             self._total.labels(upstream).observe_all([one.total_seconds for one in there])
-            firsts = [one.first_seconds for one in there]
-            self._first.labels(upstream).observe_all([first for first in firsts if first is not None])
+            for model in {_model(one) for one in there}:
+                self._add_answers(upstream, model, [one for one in there if _model(one) == model])
+        for guard in self._guards:
+            more = guard.upstream.unknown_reasons - self._counted_reasons[guard.upstream]
+            if more:
+                self._counted_reasons[guard.upstream] += more
+                self._unknown_reasons.labels(guard.upstream.name).inc(more)
+
+    def _add_answers(self, upstream: str, model: str, noted: Sequence[Record]) -> None:
+        firsts = [one.first_seconds for one in noted]
+        self._first.labels(upstream, model).observe_all([first for first in firsts if first is not None])
+        used = [one.usage for one in noted if one.usage]
+        for kind in ("prompt", "completion", "reasoning", "cached") if used else ():
+            self._tokens.labels(upstream, model, kind).inc(sum(getattr(one, f"{kind}_tokens") for one in used))
 
     def _count_what_is_due(self) -> None:
         self._is_due = False
@@ -139,6 +167,11 @@ class Metrics:
         return generate_latest(counted) + generate_latest(states)
 
 
+def _model(record: Record) -> str:
+    """Return the model, if it is one that an upstream was found for."""
+    return record.model if record.upstream else "other" if record.model else ""
+
+
 class _Histogram(Histogram):
     """One that can be told many values by a few counts; the library knows only one value after the other.
 
@@ -154,13 +187,17 @@ class _Histogram(Histogram):
 
 
 class _State(Collector):
-    """What is now: requests that run, and circuits."""
+    """What is now: what was built, requests that run, upstreams and their circuits."""
 
-    def __init__(self, places: Places, guards: Sequence[Guard]) -> None:
+    def __init__(self, places: Places, guards: Sequence[Guard], commit: str) -> None:
         self._places = places
         self._guards = guards
+        self._commit = commit
 
     def collect(self) -> Iterable[Metric]:
+        build = GaugeMetricFamily("gpt_oss_proxy_build_info", "1; what was built.", labels=["version", "commit"])
+        build.add_metric([__version__, self._commit], 1)
+        yield build
         yield GaugeMetricFamily("gpt_oss_proxy_running", "Chats that run now.", value=self._places.taken)
         running = GaugeMetricFamily("gpt_oss_proxy_upstream_running", "Chats at an upstream now.", labels=["upstream"])
         circuit = GaugeMetricFamily(
@@ -168,7 +205,11 @@ class _State(Collector):
             "1 while an upstream is left alone, 0.5 while it is tried, else 0.",
             labels=["upstream"],
         )
+        up = GaugeMetricFamily(
+            "gpt_oss_proxy_upstream_up", "1 unless the last answer of an upstream failed.", labels=["upstream"]
+        )
         for guard in self._guards:
+            up.add_metric([guard.upstream.name], float(guard.health.is_up))
             running.add_metric([guard.upstream.name], guard.places.taken)
             circuit.add_metric([guard.upstream.name], {"closed": 0, "half_open": 0.5, "open": 1}[guard.breaker.state])
-        yield from (running, circuit)
+        yield from (running, circuit, up)

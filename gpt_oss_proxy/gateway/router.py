@@ -53,6 +53,13 @@ class Router:
                 found.setdefault(model.id, model)
         return tuple(found.values())
 
+    def first(self) -> str:
+        """Return the id of the first listed model. Raises ModelNotFound, or the error of an upstream that was asked."""
+        for guard in self._guards:
+            for model in guard.upstream.models():
+                return model.id
+        raise ModelNotFound("The request names no model, and no upstream lists one.", param="model")
+
     def _find(self, model_id: str) -> tuple[Guard, Model]:
         failure: GatewayError | None = None
         known: list[str] = []

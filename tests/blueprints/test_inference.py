@@ -13,7 +13,7 @@ from werkzeug.test import EnvironBuilder, TestResponse
 
 from gpt_oss_proxy.apis import chat_completions
 from gpt_oss_proxy.blueprints import inference
-from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
+from gpt_oss_proxy.chat.events import Event, Extra, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
 from gpt_oss_proxy.errors import (
     GatewayError,
     InternalError,
@@ -433,13 +433,20 @@ def test_the_log_knows_the_request_and_not_its_content(log: Log) -> None:
     assert log == []  # it is not over yet
     pieces(response)
     (line,) = log
+    assert line.pop("time").endswith("Z")
     assert 0 <= line.pop("first_seconds") <= line.pop("total_seconds") < 5
     assert line == {
         "id": response.headers["x-request-id"],
+        "client": "127.0.0.1",
         "method": "POST",
         "path": CHAT,
         "model": "model-1",
         "upstream": "scripted",
+        "upstream_host": "",
+        "upstream_status": None,
+        "finish": "stop",
+        "prompt_tokens": 13,
+        "completion_tokens": 2,
         "tries": 1,
         "adopted": False,
         "reference": "thread-1",
@@ -486,6 +493,7 @@ def test_a_client_that_leaves_before_its_answer_ends_the_call(log: Log, stream: 
     assert leaving(upstream, stream=stream).status_code == 499
     assert upstream.ended == 1
     assert [line["outcome"] for line in log] == ["client_gone"]
+    assert [(line["prompt_tokens"], line["completion_tokens"]) for line in log] == [(13, 0)]
 
 
 def test_a_client_that_leaves_in_the_middle_ends_the_call_and_sees_no_clean_end(log: Log) -> None:
@@ -954,3 +962,96 @@ def test_an_error_names_what_the_client_sent_and_not_what_became_of_it(blamed: s
         response = ask(gateway(upstream).test_client(), **fields)
         assert response.status_code == 400
         assert json.loads(response.data)["error"]["param"] == expected
+
+
+@pytest.mark.parametrize("prefix", ["/openai/deployments", "/deployments", "/v1/openai/deployments"])
+def test_a_path_of_azure_s_clients_names_the_model(prefix: str) -> None:
+    upstream = Scripted([*HI, *END], models=("model-1", "org/m"))
+    asker = gateway(upstream).test_client()
+    for path, field in (("org/m", None), ("org/m", "model-1")):
+        body = {"messages": HELLO, **({"model": field} if field else {})}
+        answer = asker.post(f"{prefix}/{path}/chat/completions?api-version=2026-01-01", data=json.dumps(body))
+        assert (answer.status_code, answer.get_json()["model"]) == (200, "org/m")
+    assert [request.model for request in upstream.asked] == ["org/m", "org/m"]
+    missing = asker.post(f"{prefix}/gone/chat/completions", data=json.dumps({"messages": HELLO}))
+    assert (missing.status_code, code(missing)) == (404, "model_not_found")
+    assert asker.get(f"{prefix}/org/m/chat/completions").status_code == 405
+
+
+def test_a_retry_for_another_deployment_is_another_request() -> None:
+    upstream = Scripted([*HI, *END], models=("model-1", "b"))
+    asker = gateway(upstream).test_client()
+    for model in ("model-1", "b", "b"):
+        asker.post(
+            f"/deployments/{model}/chat/completions",
+            data=json.dumps({"messages": HELLO}),
+            headers={"Idempotency-Key": model},
+        )
+    assert [request.model for request in upstream.asked] == ["model-1", "b"]
+
+
+def test_fields_that_the_gateway_does_not_know_reach_the_client() -> None:
+    script: list[Event] = [
+        Extra("answer", {"system_fingerprint": "fp", "id": "no"}),
+        Extra("message", {"annotations": [{"type": "url_citation"}], "role": "no"}),
+        Extra("choice", {"stop_reason": 7, "index": 9}),
+        ToolCallDelta(0, "a", "f", extra={"extra_content": 1, "id": "no"}),
+        ToolCallDelta(0, arguments="{}"),
+        Finish("tool_calls"),
+    ]
+    whole = ask(client(script)).get_json()
+    choice = whole["choices"][0]
+    assert (whole["system_fingerprint"], choice["stop_reason"], choice["index"]) == ("fp", 7, 0)
+    assert whole["id"].startswith("chatcmpl-")
+    assert (choice["message"]["annotations"], choice["message"]["role"]) == ([{"type": "url_citation"}], "assistant")
+    assert choice["message"]["tool_calls"] == [
+        {"extra_content": 1, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ]
+    *streamed, end, _ = chunks(ask(client(script), stream=True).get_data())
+    assert [part["choices"][0]["delta"] for part in streamed] == [
+        ROLE,
+        {"annotations": [{"type": "url_citation"}]},
+        {
+            "tool_calls": [
+                {
+                    "index": 0,
+                    "id": "a",
+                    "type": "function",
+                    "extra_content": 1,
+                    "function": {"name": "f", "arguments": ""},
+                }
+            ]
+        },
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]},
+    ]
+    assert (end["system_fingerprint"], end["choices"][0]["stop_reason"], end["choices"][0]["index"]) == ("fp", 7, 0)
+
+
+@pytest.mark.parametrize(
+    ("script", "tokens"),
+    [
+        ([HI, UpstreamIncomplete()], (13, 2)),
+        ([HI, [Usage(7, 8)], END], (7, 8)),
+        ([[ReasoningDelta("Hm.")], HI, END], (13, 5)),
+        ([[ToolCallDelta(0, "a", "f")], [ToolCallDelta(0, arguments="{}")], END], (13, 3)),
+        ([UpstreamUnreachable()], (None, None)),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_log_knows_the_tokens_of_answers_however_they_end(
+    log: Log, script: list[Step], tokens: tuple[int | None, int | None], stream: bool
+) -> None:
+    pieces(ask(client(*script), stream=stream))
+    assert [(line["prompt_tokens"], line["completion_tokens"]) for line in log] == [tokens]
+
+
+def test_a_request_is_found_again_in_the_logs_of_its_upstream() -> None:
+    upstream = Scripted(HI, END)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    asker = gateway(upstream).test_client()
+    for given in (parent, "00-nonsense", ""):
+        ask(asker, {"x-request-id": "mine", "traceparent": given})
+    ask(asker)
+    *known, new = (request.trace for request in upstream.asked)
+    assert known == [{"x-request-id": "mine", "traceparent": parent}, *[{"x-request-id": "mine"}] * 2]
+    assert re.fullmatch(r"req_[0-9a-f]{32}", new["x-request-id"])

@@ -43,7 +43,13 @@ def test_every_path_is_described_and_no_other() -> None:
     }
     described = {(path, method.upper()) for path, item in DOCUMENT["paths"].items() for method in item}
     without_prefix = {(path.removeprefix("/v1"), method) for path, method in described if path.startswith("/v1/")}
-    assert served == described | without_prefix
+    deployed = {
+        (f"{prefix}/deployments/{{id}}{path}", method)
+        for path, method in without_prefix
+        for prefix in ("", "/openai", "/v1", "/v1/openai")
+        if method == "POST"
+    }
+    assert served == described | without_prefix | deployed
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from gpt_oss_proxy import __version__
 from gpt_oss_proxy.errors import ShuttingDown
 from tests.doubles import Scripted, gateway
 
@@ -56,7 +57,7 @@ def test_liveness_asks_no_upstream() -> None:
     upstream = Scripted()
     upstream.served = AssertionError("asked")
     response = gateway(upstream).test_client().get("/healthz")
-    assert (response.status_code, response.json) == (200, {"status": "ok"})
+    assert (response.status_code, response.json) == (200, {"status": "ok", "version": __version__})
 
 
 def test_readiness_ends_with_the_drain_and_liveness_does_not() -> None:
@@ -68,3 +69,9 @@ def test_readiness_ends_with_the_drain_and_liveness_does_not() -> None:
     response = client.get("/readyz")
     assert (response.status_code, response.json) == (503, ShuttingDown().body())
     assert client.get("/healthz").status_code == 200
+
+
+def test_liveness_tells_the_commit_where_it_is_known() -> None:
+    for settings in ({"git_commit": "abc"}, {"render_git_commit": "abc"}):
+        found = gateway(Scripted(), **settings).test_client().get("/healthz").json
+        assert found == {"status": "ok", "version": __version__, "commit": "abc"}

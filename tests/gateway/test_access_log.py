@@ -4,9 +4,11 @@ import io
 import json
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 
+from gpt_oss_proxy.chat.events import Finish, TextDelta, Usage
 from gpt_oss_proxy.errors import RateLimited, UpstreamTls
 from gpt_oss_proxy.gateway import access_log
 from gpt_oss_proxy.gateway.access_log import Record, log_to_stdout
@@ -25,15 +27,26 @@ def test_a_record_is_one_line_of_json(output: io.BytesIO) -> None:
     record.model, record.upstream, record.reference, record.stream = "m", "chatkit", "thread-1", True
     record.status, record.outcome = 200, "upstream_incomplete"
     record.first = record.started + 0.5
+    record.client, record.upstream_host, record.upstream_status = "192.0.2.7", "api.example", 503
+    record.tally.add([TextDelta("four"), Usage(3, 4), Finish("length")])
+    record.count()
     record.write()
     line = json.loads(output.getvalue())
     assert output.getvalue().count(b"\n") == 1
     assert 2 <= line.pop("total_seconds") < 3
+    ended = datetime.fromisoformat(line.pop("time"))
+    assert abs((datetime.now(UTC) - ended).total_seconds()) < 5
     assert line == {
         "id": "req_1",
         "method": "POST",
         "path": "/v1/ü%s\n",
         "model": "m",
+        "client": "192.0.2.7",
+        "upstream_host": "api.example",
+        "upstream_status": 503,
+        "finish": "length",
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
         "tries": 0,
         "adopted": False,
         "upstream": "chatkit",

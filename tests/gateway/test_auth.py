@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from gpt_oss_proxy.errors import Unauthorized
-from gpt_oss_proxy.gateway.auth import Keys
+from gpt_oss_proxy.gateway.auth import Keys, caller
 
 HASHED = hashlib.sha256(b"sk-hashed").hexdigest()
 
@@ -16,14 +16,14 @@ def keys(*plain: str) -> Keys:
 
 @pytest.mark.parametrize("authorization", ["", "Bearer anything", "Basic eA==", "nonsense"])
 def test_without_keys_everybody_may(authorization: str) -> None:
-    Keys(()).check(authorization)
+    Keys(()).check({"HTTP_AUTHORIZATION": authorization})
 
 
 @pytest.mark.parametrize(
     "authorization", ["Bearer sk-plain", "bearer sk-plain", "BEARER  sk-plain ", "Bearer sk-hashed", "Bearer sk-ü"]
 )
 def test_a_key_that_is_known_opens(authorization: str) -> None:
-    keys("sk-plain", "sk-ü").check(authorization)
+    keys("sk-plain", "sk-ü").check({"HTTP_AUTHORIZATION": authorization})
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,18 @@ def test_a_key_that_is_known_opens(authorization: str) -> None:
 )
 def test_anything_else_does_not(authorization: str) -> None:
     with pytest.raises(Unauthorized):
-        keys("sk-plain").check(authorization)
+        keys("sk-plain").check({"HTTP_AUTHORIZATION": authorization})
+
+
+@pytest.mark.parametrize("header", ["HTTP_API_KEY", "HTTP_X_API_KEY"])
+def test_the_headers_of_azure_s_and_anthropic_s_clients_hold_keys_too(header: str) -> None:
+    keys("sk-plain").check({header: "sk-plain"})
+    keys("sk-plain").check({header: " sk-plain ", "HTTP_AUTHORIZATION": "Basic eA=="})
+    for headers in ({header: "sk-other"}, {header: "sk-plain", "HTTP_AUTHORIZATION": "Bearer sk-other"}, {header: ""}):
+        with pytest.raises(Unauthorized):
+            keys("sk-plain").check(headers)
+
+
+@pytest.mark.parametrize("header", ["HTTP_AUTHORIZATION", "HTTP_API_KEY", "HTTP_X_API_KEY"])
+def test_callers_differ_by_each_of_the_headers(header: str) -> None:
+    assert len({caller({}), caller({header: "a"}), caller({header: "b"})}) == 3

@@ -11,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
+from gpt_oss_proxy import __version__
+from gpt_oss_proxy.chat.events import Usage
+from gpt_oss_proxy.errors import UpstreamIncomplete
 from gpt_oss_proxy.gateway import metrics as module
 from gpt_oss_proxy.gateway.board import Board
 from gpt_oss_proxy.gateway.metrics import Metrics, _Histogram
 from gpt_oss_proxy.gateway.places import Places
 from tests.doubles import Scripted, guard, record
+
+BUILT = {f'gpt_oss_proxy_build_info{{commit="",version="{__version__}"}}': 1}
 
 
 def values(metrics: Metrics) -> dict[str, float]:
@@ -28,19 +33,26 @@ def test_requests_are_counted_by_how_they_ended_and_times_by_upstream() -> None:
     metrics = Metrics(Places(Board(), 5), [], folder=None)
     for status, outcome, first in ((200, "ok", 1.5), (502, "upstream_incomplete", None)):
         one = record()
-        one.upstream, one.asked, one.stream = "chatkit", ["other", "chatkit"], True
+        one.model, one.upstream, one.asked, one.stream = "m", "chatkit", ["other", "chatkit"], True
+        one.usage = Usage(3, 4, reasoning_tokens=1)
         one.status, one.outcome, one.first, one.ended = status, outcome, first, 3.0
         metrics.note(one)
     assert values(metrics) == {
-        'gpt_oss_proxy_requests_total{outcome="ok",status="200",stream="true",upstream="chatkit"}': 1,
-        'gpt_oss_proxy_requests_total{outcome="upstream_incomplete",status="502",stream="true",upstream="chatkit"}': 1,
+        'gpt_oss_proxy_requests_total{model="m",outcome="ok",status="200",stream="true",upstream="chatkit"}': 1,
+        'gpt_oss_proxy_requests_total{model="m",outcome="upstream_incomplete",status="502",stream="true",'
+        'upstream="chatkit"}': 1,
+        **{
+            f'gpt_oss_proxy_tokens_total{{kind="{kind}",model="m",upstream="chatkit"}}': number
+            for kind, number in (("prompt", 6), ("completion", 8), ("reasoning", 2), ("cached", 0))
+        },
         'gpt_oss_proxy_upstream_tries_total{upstream="other"}': 2,
         'gpt_oss_proxy_upstream_tries_total{upstream="chatkit"}': 2,
-        'gpt_oss_proxy_first_events_seconds_count{upstream="chatkit"}': 1,
-        'gpt_oss_proxy_first_events_seconds_sum{upstream="chatkit"}': 1.5,
+        'gpt_oss_proxy_first_events_seconds_count{model="m",upstream="chatkit"}': 1,
+        'gpt_oss_proxy_first_events_seconds_sum{model="m",upstream="chatkit"}': 1.5,
         'gpt_oss_proxy_request_seconds_count{upstream="chatkit"}': 2,
         'gpt_oss_proxy_request_seconds_sum{upstream="chatkit"}': 6,
         "gpt_oss_proxy_running": 0,
+        **BUILT,
     }
 
 
@@ -65,7 +77,7 @@ def test_requests_are_counted_after_a_while_and_at_once_if_they_are_many(monkeyp
     metrics = Metrics(Places(Board(), 5), [], folder=None)
 
     def counted() -> float | None:
-        labels = {"upstream": "", "stream": "false", "status": "200", "outcome": "ok"}
+        labels = {"upstream": "", "model": "", "stream": "false", "status": "200", "outcome": "ok"}
         return metrics._registry.get_sample_value("gpt_oss_proxy_requests_total", labels)
 
     def note() -> None:
@@ -85,11 +97,12 @@ def test_requests_are_counted_after_a_while_and_at_once_if_they_are_many(monkeyp
 def test_a_request_that_reached_no_upstream_has_no_times() -> None:
     metrics = Metrics(Places(Board(), 5), [], folder=None)
     one = record()
-    one.status = 404
+    one.model, one.status = "whatever a client asks for", 404
     metrics.note(one)
     assert values(metrics) == {
-        'gpt_oss_proxy_requests_total{outcome="ok",status="404",stream="false",upstream=""}': 1,
+        'gpt_oss_proxy_requests_total{model="other",outcome="ok",status="404",stream="false",upstream=""}': 1,
         "gpt_oss_proxy_running": 0,
+        **BUILT,
     }
 
 
@@ -101,9 +114,29 @@ def test_what_runs_and_the_circuits_are_told_as_they_are_now() -> None:
     door.breaker.failed()
     assert values(metrics) == {
         "gpt_oss_proxy_running": 1,
+        'gpt_oss_proxy_upstream_up{upstream="scripted"}': 1,
+        **BUILT,
         'gpt_oss_proxy_upstream_running{upstream="scripted"}': 1,
         'gpt_oss_proxy_upstream_circuit_open{upstream="scripted"}': 1,
     }
+
+
+def test_what_was_built_and_which_upstreams_answer_is_told() -> None:
+    door = guard(Scripted())
+    metrics = Metrics(Places(Board(), 5), [door], folder=None, commit="abc")
+    assert values(metrics)[f'gpt_oss_proxy_build_info{{commit="abc",version="{__version__}"}}'] == 1
+    for error, up in ((UpstreamIncomplete(), 0), (None, 1)):
+        door.upstream.report(error)
+        assert values(metrics)['gpt_oss_proxy_upstream_up{upstream="scripted"}'] == up
+
+
+def test_unknown_finish_reasons_are_counted_once_each() -> None:
+    door = guard(Scripted())
+    metrics = Metrics(Places(Board(), 5), [door], folder=None)
+    for number in (2, 2, 3):
+        door.upstream.unknown_reasons = number
+        found = values(metrics)
+        assert found['gpt_oss_proxy_unknown_finish_reasons_total{upstream="scripted"}'] == number
 
 
 def test_room_for_counts_is_made_before_they_are_written_and_half_a_file_is_removed(tmp_path: Path) -> None:
@@ -148,4 +181,4 @@ def test_without_room_nothing_is_counted_and_nothing_breaks(tmp_path: Path) -> N
     with pytest.raises(OSError, match="No such file"):
         metrics.reserve()
     metrics.note(record())
-    assert values(metrics) == {"gpt_oss_proxy_running": 0}
+    assert values(metrics) == {"gpt_oss_proxy_running": 0, **BUILT}

@@ -75,6 +75,19 @@ def test_a_model_whose_own_upstream_cannot_be_asked_is_looked_for_elsewhere() ->
         router.route("b")
 
 
+def test_the_first_model_is_the_first_listed_one() -> None:
+    assert router_of(Scripted(models=[]), Scripted(models=["b", "a"]), Scripted(models=["c"])).first() == "b"
+    with pytest.raises(ModelNotFound):
+        router_of(Scripted(models=[])).first()
+
+
+def test_what_might_be_the_first_model_is_not_replaced_by_the_next_upstream_s() -> None:
+    failing = Scripted()
+    failing.served = UpstreamUnreachable()
+    with pytest.raises(UpstreamUnreachable):
+        router_of(failing, Scripted(models=["a"])).first()
+
+
 def test_models_may_come_and_go() -> None:
     upstream = Scripted(models=["a"])
     router = router_of(upstream)

@@ -1,6 +1,7 @@
 """What the live tests run: real upstream servers, and gateways as the README starts them, all on loopback.
 
-A tool that is missing (node, npm, nginx, curl) skips the tests that need it, by name; under CI=true it fails them.
+A tool that is missing (node, npm, nginx, curl, systemd's) skips the tests that need it, by name; under CI=true it fails
+them.
 
 `make live` runs files side by side, each in one worker of pytest, where what is of the session is started once for each
 worker. A test that measures time or load says so, `pytest.mark.alone`, and runs after them, with the machine to itself.
@@ -12,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,15 @@ def start(children: list[Child], tmp_path_factory: pytest.TempPathFactory) -> St
     """Start a program: its output is kept, and it is ended with the session at the latest."""
     logs = tmp_path_factory.mktemp("logs")
 
-    def start(name: str, *command: str, folder: Path = REPOSITORY, env: Mapping[str, str] | None = None) -> Child:
-        child = Child(name, command, folder, logs / f"{len(children)}.log", env or {})
+    def start(
+        name: str,
+        *command: str,
+        folder: Path = REPOSITORY,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Child:
+        log = logs / f"{len(children)}.log"
+        child = Child(name, command, folder, log, env or {}, pass_fds=pass_fds)
         children.append(child)
         return child
 

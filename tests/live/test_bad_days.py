@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -118,7 +119,9 @@ def test_another_upstream_answers_for_one_that_is_not_there(
     assert b'"model":"org/gpt-oss"' in server.bodies[0]
     assert text_of(chat(base, "gpt-oss-20b", "hi")) == "hi"
     assert chat(base, "gpt-oss-120b", "hi").json()["model"] == "gpt-oss-120b"
-    wait_for("its line", lambda: '"upstream":"chatkit-2","tries":2' in gateway.text(), SECONDS)
+    host = urlsplit(chatkit.address).netloc
+    line = f'"upstream":"chatkit-2","upstream_host":"{host}","upstream_status":null,"tries":2'
+    wait_for("its line", lambda: line in gateway.text(), SECONDS)
     gateway.kill()
 
 
@@ -328,7 +331,7 @@ def test_metrics_are_summed_over_all_workers_those_that_died_included(
     with ThreadPoolExecutor(10) as at_once:
         list(at_once.map(lambda _: text_of(chat(base, "gpt-oss-20b", "hi")), range(40)))
     assert stream(base, "gpt-oss-20b", "hi").finishes() == ["stop"]
-    ok = 'gpt_oss_proxy_requests_total{outcome="ok",status="200",stream="%s",upstream="chatkit"}'
+    ok = 'gpt_oss_proxy_requests_total{model="gpt-oss-20b",outcome="ok",status="200",stream="%s",upstream="chatkit"}'
 
     def counted(whole: int) -> bool:
         told = [metrics(base) for _ in range(4)]

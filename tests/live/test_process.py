@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.live.children import Child, free_port, wait_for
-from tests.live.conftest import REPOSITORY
+from tests.live.conftest import REPOSITORY, answers
+from tests.live.load.proc import workers
+from tests.live.load.steady import Steady
 from tests.live.talk import Upstream, chat, stream, text_of
 from tests.live.wire import Connection
 
@@ -124,3 +126,20 @@ def test_a_reload_cuts_no_stream_and_refuses_no_request(start_gateway: StartGate
             assert text_of(chat(base, "gpt-oss-20b", "hello")) == "hello"
     assert answer.result().finishes() == ["stop"]
     assert gateway.stop() == 0
+
+
+def test_an_upgrade_by_usr2_cuts_no_stream_and_refuses_no_request(
+    start_gateway: StartGateway, chatkit: Upstream
+) -> None:
+    old, base = start_gateway(BASE_URL=chatkit.address, CHATKIT_DIALECT="published", GRACEFUL_TIMEOUT_SECONDS="10")
+    before = set(workers(old.process.pid))
+    load = Steady(base)
+    with load.asking():
+        load.go_on()
+        old.process.send_signal(signal.SIGUSR2)
+        new = wait_for("a second master", lambda: next(iter(set(workers(old.process.pid)) - before), 0))
+        wait_for("its worker", lambda: workers(new))
+        assert old.stop() == 0
+        load.go_on()
+    os.kill(new, signal.SIGTERM)
+    wait_for("the second master to end", lambda: not answers(f"{base}/healthz"))

@@ -158,7 +158,7 @@ def test_models_can_be_listed_and_retrieved(sdk: Sdk, base: str) -> None:
         ),
         (
             {"messages": user("::status code=401::")},
-            ("InternalServerError", 502, "upstream_error", None, "upstream_error"),
+            ("InternalServerError", 502, "upstream_auth_required", None, "upstream_error"),
         ),
         (
             {"messages": user("::status code=422 message=too much::")},

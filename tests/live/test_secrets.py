@@ -227,7 +227,8 @@ def nothing_leaks(gateway: Gateway, upstream: Upstream, trap: RawServer) -> Iter
     yield
     gateway.get("/the-log-has-come-to-this")
     wait_for("the log", lambda: "/the-log-has-come-to-this" in gateway.child.news(), SECONDS)
-    assert gateway.leaks(gateway.child.news()) == []
+    # The operator's log names the upstream's own host and port, and nothing else of it.
+    assert gateway.leaks(gateway.child.news().replace(urlsplit(upstream.url).netloc, "")) == []
     assert USER not in gateway.child.news()
     assert trap.connections == 0
     heads = [line for head in upstream.heads for line in head]

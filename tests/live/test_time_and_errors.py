@@ -125,11 +125,11 @@ def test_a_tool_that_the_server_runs_makes_one_answer(base: str) -> None:
 @pytest.mark.parametrize(
     ("status", "options", "expected"),
     [
-        (400, "message=The prompt is too long.", (400, "upstream_error", "upstream_rejected")),
+        (400, "message=The prompt is too long.", (400, "upstream_error", "context_length_exceeded")),
         (413, "", (400, "upstream_error", "upstream_rejected")),
-        (401, "body=html", (502, "upstream_error", "upstream_error")),
-        (403, "body=empty", (502, "upstream_error", "upstream_error")),
-        (404, "body=html", (502, "upstream_error", "upstream_error")),
+        (401, "body=html", (502, "upstream_error", "upstream_auth_required")),
+        (403, "body=empty", (502, "upstream_error", "upstream_auth_required")),
+        (404, "body=html", (502, "upstream_error", "upstream_not_found")),
         (429, "body=empty", (429, "rate_limit_error", "upstream_rate_limited")),
         (500, "body=html", (502, "upstream_error", "upstream_error")),
         (302, "body=html", (502, "upstream_error", "upstream_error")),
@@ -195,7 +195,7 @@ def test_what_would_change_the_answers_shape_is_refused(base: str, model: str, n
             "messages[0].content[0].text",
         ),
         (
-            b'{"messages": [{"role": "user", "content": [{"type": "video"}]}]}',
+            b'{"messages": [{"role": "user", "content": [{"type": 7}]}]}',
             "invalid_type",
             "messages[0].content[0].type",
         ),

@@ -1,0 +1,78 @@
+"""The tokens of one request's answer, counted as it goes out: also where nothing asks for them, and where it is cut.
+
+What an upstream reports goes before what is counted here. Text is counted in pieces, so that little of it is kept.
+"""
+
+from collections.abc import Callable
+
+from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.chat.tokens import count_prompt
+
+Count = Callable[[str], int]
+_PIECES = 64  # that are held before they are counted together
+_MOST_HELD = 4096  # characters
+
+
+class Tally:
+    """Counts one answer. `finish` is how it ended, '' if it has not."""
+
+    def __init__(self) -> None:
+        self.finish = ""
+        self._prompts: dict[int, ChatRequest] = {}
+        self._usage: Usage | None = None
+        self._held: list[str] = []
+        self._size = 0  # characters that are held
+        self._answer = self._reasoning = 0
+        self._count: Count = len
+
+    def begin(self, count: Count) -> None:
+        """Count with a model's vocabulary from now on."""
+        self._count = count
+
+    def asked(self, call: int, request: ChatRequest) -> None:
+        """Note what an upstream is asked by one of the answer's calls; a further try takes the place of the last."""
+        self._prompts[call] = request
+
+    def add(self, events: list[Event]) -> None:
+        """Take the next list of the answer."""
+        for event in events:
+            kind = type(event)
+            if kind is TextDelta:
+                self._held.append(event.text)  # type: ignore[union-attr] # it is one
+                self._size += len(event.text)  # type: ignore[union-attr] # it is one
+                if self._size > _MOST_HELD or len(self._held) > _PIECES:
+                    self._count_held(last=False)
+            elif kind is ReasoningDelta:
+                self._reasoning += self._count(event.text)  # type: ignore[union-attr] # it is one
+            elif kind is ToolCallDelta:
+                self._answer += self._count(event.name + event.arguments)  # type: ignore[union-attr] # it is one
+            elif kind is Usage:
+                self._usage = event  # type: ignore[assignment] # it is one
+            elif kind is Finish:
+                self.finish = event.reason  # type: ignore[union-attr] # it is one
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something of an answer."""
+        return bool(self._answer or self._reasoning or self._size)
+
+    def usage(self) -> Usage | None:
+        """Return the tokens so far, None if no upstream was asked and nothing came."""
+        if self._usage:
+            return self._usage
+        self._count_held(last=True)
+        if not (self._prompts or self.has_begun):
+            return None
+        prompt = sum(count_prompt(request, self._count) for request in self._prompts.values())
+        return Usage(prompt, self._answer + self._reasoning, reasoning_tokens=self._reasoning)
+
+    def _count_held(self, *, last: bool) -> None:
+        """Count the text that is held, but for its last word, which may go on."""
+        text = "".join(self._held)
+        end = len(text) if last else max(text.rfind(" "), 0)
+        if len(text) - end > _MOST_HELD:  # no word is so long
+            end = len(text)
+        self._held, self._size = [text[end:]], len(text) - end
+        if end:
+            self._answer += self._count(text[:end])
