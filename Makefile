@@ -31,7 +31,7 @@ mutants: .venv/dev .venv/mutants/.installed ## change one FILE in many small way
 	@.venv/mutants/bin/python -m tests.mutants $(if $(MOST),--most $(MOST)) -- $(FILE) $(TESTS)
 
 # Four at once even on two cores, for the tests wait more than they work; then what measures time or load.
-live: .venv/dev $(LIVE)/node_modules/.package-lock.json nginx ## real gunicorn, upstreams, clients and nginx on loopback
+live: .venv/dev .venv/demo $(LIVE)/node_modules/.package-lock.json nginx systemd ## real gunicorn, upstreams, clients and nginx on loopback
 	$(PYTEST) tests/live -m "not alone" --numprocesses 4 --dist loadfile
 	$(PYTEST) tests/live -m alone
 
@@ -66,8 +66,9 @@ lock: .venv/dev ## pin again what requirements*.in ask for, with hashes and with
 	    --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file $$name.txt $$name.in || exit 1; \
 	done
 
-docs: .venv/dev ## write docs/faults.md anew from the table of the fault tests
+docs: .venv/dev ## write docs/faults.md and docs/openai-upstreams.md anew from the tables of their tests
 	$(BIN)/python -m tests.live.faults.page > docs/faults.md
+	$(BIN)/python -m tests.quirks.page > docs/openai-upstreams.md
 
 audit: .venv/dev ## known vulnerabilities in what is pinned; needs a network that reaches PyPI's advisories
 	$(BIN)/python -m venv .venv/audit && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
@@ -130,8 +131,12 @@ bench/build/upstream.pem:
 	@openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=127.0.0.1 \
 	  -addext subjectAltName=IP:127.0.0.1 -keyout $@ -out $@ 2>/dev/null
 
-# Likewise for nginx, which only root can install.
-.PHONY: nginx
-nginx:
-	@if ! PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  (apt-get install -y -qq nginx-light || (apt-get update -qq && apt-get install -y -qq nginx-light)) >/dev/null; fi
+# Likewise for nginx and systemd's tools (its service manager is not started), which only root can install.
+.PHONY: nginx systemd
+nginx: TOOL = nginx
+nginx: PACKAGE = nginx-light
+systemd: TOOL = systemd-socket-activate
+systemd: PACKAGE = systemd
+nginx systemd:
+	@if ! PATH="$$PATH:/usr/sbin" command -v $(TOOL) >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  (apt-get install -y -qq $(PACKAGE) || (apt-get update -qq && apt-get install -y -qq $(PACKAGE))) >/dev/null; fi

@@ -17,6 +17,7 @@ from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 
+from gpt_oss_proxy.misspelt import near_misses  # noqa: E402
 from gpt_oss_proxy.output import STDERR, STDOUT, text_of  # noqa: E402
 from gpt_oss_proxy.settings import Settings, SettingsError  # noqa: E402
 
@@ -25,6 +26,9 @@ sys.stdout, sys.stderr = sys.stdout and text_of(STDOUT), sys.stderr and text_of(
 
 gevent.config.track_greenlet_tree = False  # else each greenlet keeps the stack that it was spawned from, for debuggers
 
+# First: it may be the cause of the error that follows.
+for name, meant in near_misses(os.environ, Settings.variables()).items():
+    print(f"gpt_oss_proxy does not read {name}. Is {meant} meant?", file=sys.stderr or sys.stdout, flush=True)
 try:
     settings = Settings.from_environ(os.environ)
 except SettingsError as error:
@@ -52,6 +56,9 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OURS = f"gpt_oss_proxy-{os.getpid()}-"
 if not Path(os.environ.get(FOLDER, "")).name.startswith(OURS):
     os.environ[FOLDER] = tempfile.mkdtemp(prefix=OURS)
+
+# Only now: what it imports decides by the variable whether counts are those of all workers.
+from gpt_oss_proxy.banner import banner  # noqa: E402
 
 
 @atexit.register
@@ -105,13 +112,21 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's h
         leaving.callback(app.board.clear, worker.row)
 
 
-def when_ready(_server: object) -> None:
+def _reached_by(listener: Any) -> tuple[str, str]:
+    """Return a listener's address for people, and as curl takes it: an inherited one is not where Settings say."""
+    name = listener.getsockname()
+    if not isinstance(name, tuple):
+        return f"unix:{name}", f"--unix-socket {name} http://localhost"
+    host, port = name[:2]
+    if host in ("0.0.0.0", "::", "127.0.0.1", "::1"):  # noqa: S104 - compared, not bound
+        host = "localhost"
+    base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return base, base
+
+
+def when_ready(server: Any) -> None:
     """Tell the person who started it what to try; the demo tells more itself."""
     if settings.demonstration:
         return
-    base = f"http://localhost:{settings.port}"
-    print(
-        f"gpt_oss_proxy answers on {base} with {settings.web_concurrency} worker(s). Try:\n"
-        f"""  curl {base}/v1/chat/completions -d '{{"messages": [{{"role": "user", "content": "Hello!"}}]}}'""",
-        flush=True,
-    )
+    base, curl = _reached_by(server.LISTENERS[0])
+    print(banner(settings, server.app.wsgi().upstreams, base, curl), flush=True)

@@ -11,6 +11,7 @@ from flask import Blueprint, request
 from gpt_oss_proxy.apis import chat_completions, completions
 from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.blueprints import every_answer, inference, models, openapi, operations
+from gpt_oss_proxy.blueprints.client_address import ClientAddresses
 from gpt_oss_proxy.blueprints.lean_flask import LeanFlask
 from gpt_oss_proxy.chat.tokens import O200k, Vocabulary
 from gpt_oss_proxy.gateway.auth import Keys
@@ -20,6 +21,7 @@ from gpt_oss_proxy.gateway.breaker import Breaker
 from gpt_oss_proxy.gateway.call import Candidate
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
 from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.health import Health
 from gpt_oss_proxy.gateway.metrics import Metrics
 from gpt_oss_proxy.gateway.peers import Peers
 from gpt_oss_proxy.gateway.places import Places
@@ -47,7 +49,7 @@ class Protocol(NamedTuple):
     url: str
 
 
-# In the order in which they are asked who serves a model.
+# In the order in which they are asked who serves a model; but see build_upstreams.
 UPSTREAMS: Mapping[str, Protocol] = {
     "chatkit": Protocol(
         lambda settings, transport: ChatKit(
@@ -77,6 +79,8 @@ UPSTREAMS: Mapping[str, Protocol] = {
             api_key=settings.openai_api_key,
             model_ids=settings.openai_models,
             max_event_bytes=settings.max_event_bytes,
+            omit=settings.openai_omit,
+            think_tags=settings.openai_think_tags == "on",
         ),
         "openai_base_url",
     ),
@@ -86,10 +90,11 @@ UPSTREAMS: Mapping[str, Protocol] = {
 class Gateway(LeanFlask):
     """The WSGI application, and what its worker needs to know of it.
 
-    `write_seconds` is how long a single write to a client may take: all the time that an answer has, and a little for
-    the error that ends it.
+    `upstreams` are those of the settings, without those that only FAILOVER names. `write_seconds` is how long a single
+    write to a client may take: all the time that an answer has, and a little for the error that ends it.
     """
 
+    upstreams: Sequence[Upstream]
     dispatcher: Dispatcher
     board: Board
     metrics: Metrics
@@ -114,6 +119,7 @@ def create_app(
         keepalive=settings.keepalive_seconds,
     )
     app = Gateway(__name__, static_folder=None)
+    app.upstreams = upstreams
     app.board = Board()
     app.write_seconds = settings.total_timeout_seconds + 5
     guard = partial(_guard, app.board, settings)
@@ -124,39 +130,51 @@ def create_app(
     app.dispatcher = Dispatcher(
         router, limits, vocabulary or O200k(), places=places, peers=Peers(folder), retries=settings.retries
     )
-    metrics = app.metrics = Metrics(places, router.guards, folder=folder)
+    metrics = app.metrics = Metrics(places, router.guards, folder=folder, commit=settings.commit)
     keys = Keys(settings.api_keys)
     app.bodies = BodyBudget(settings.max_bodies_bytes)
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the default provider
     app.url_map.strict_slashes = False  # a redirect would be an HTML page, and SDKs do not repeat a POST
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a preflight gets a 405, so no foreign page may post
-    every_answer.install(app, metrics)
-    app.register_blueprint(operations.blueprint(app.dispatcher, router, metrics))
+    every_answer.install(app, metrics, ClientAddresses(settings.trusted_proxies))
+    app.register_blueprint(operations.blueprint(app.dispatcher, router, metrics, settings.commit))
     app.register_blueprint(openapi.blueprint(CLIENT_APIS))
     for name, prefix in (("v1", "/v1"), ("bare", None)):  # without /v1 is a frequent mistake in base URLs
         views = Blueprint(name, __name__, url_prefix=prefix)
         if settings.api_keys:
-            views.before_request(lambda: keys.check(request.environ.get("HTTP_AUTHORIZATION", "")))
-        views.register_blueprint(inference.blueprint(CLIENT_APIS, app.dispatcher, app.bodies, settings))
+            views.before_request(lambda: keys.check(request.environ))
+        views.register_blueprint(inference.blueprint(CLIENT_APIS, app.dispatcher, router, app.bodies, settings))
         views.register_blueprint(models.blueprint(router, settings.demonstration))
         app.register_blueprint(views)
     return app
 
 
 def _check_models(settings: Settings, upstreams: Sequence[Upstream]) -> None:
-    if settings.openai_base_url and not settings.openai_models:
+    if not upstreams:
+        raise SettingsError(
+            "no upstream is left: BASE_URL and VERCEL_MINIMAL_API_URL are off, OPENAI_BASE_URL is not set"
+        )
+    known = [upstream.known_models() for upstream in upstreams]
+    if not all(known):
         return  # only that server knows its models, and it may be down while we start
-    ids = [model.id for upstream in upstreams for model in upstream.models()]
-    wanted = [("DEFAULT_MODEL", settings.default_model), *(("FAILOVER", model) for model, _, _ in settings.failover)]
-    for name, model in wanted:
+    ids = list(dict.fromkeys(model.id for models in known for model in models))
+    allowed = f"allowed: one of {', '.join(ids)}"
+    if settings.default_model not in ["", *ids]:
+        raise SettingsError(f"DEFAULT_MODEL holds {settings.default_model!r}; {allowed}")
+    for model, _, _ in settings.failover:
         if model not in ids:
-            raise SettingsError(f"{name} holds {model!r}; allowed: one of {', '.join(ids)}")
+            raise SettingsError(f"FAILOVER names the model {model!r}, which no upstream serves; {allowed}")
 
 
 def build_upstreams(settings: Settings) -> tuple[Upstream, ...]:
-    """Return the upstreams that the settings name, each with a session of its own."""
-    return tuple(_build(protocol, settings) for protocol in UPSTREAMS.values() if getattr(settings, protocol.url))
+    """Return the upstreams that the settings name, each with a session of its own.
+
+    A server whose models the settings name goes first: these are served there, whoever else has the same id.
+    """
+    names = [name for name, protocol in UPSTREAMS.items() if getattr(settings, protocol.url)]
+    names.sort(key=lambda name: name != "openai" or not settings.openai_models)
+    return tuple(_build(UPSTREAMS[name], settings) for name in names)
 
 
 def build_failover(
@@ -169,7 +187,9 @@ def build_failover(
         if named not in known:
             protocol, plus, url = named.partition("+")
             if not plus:
-                raise SettingsError(f"FAILOVER names {named}, but {UPSTREAMS[protocol].url.upper()} is not set")
+                variable = UPSTREAMS[protocol].url
+                missing = "off" if getattr(Settings, variable) else "not set"
+                raise SettingsError(f"FAILOVER names {named}, but {variable.upper()} is {missing}")
             # The key is for OPENAI_BASE_URL, and for nobody else to see.
             there: dict[str, Any] = {UPSTREAMS[protocol].url: url, "openai_api_key": ""}
             upstream = _build(UPSTREAMS[protocol], dataclasses.replace(settings, **there))
@@ -199,4 +219,5 @@ def _build(protocol: Protocol, settings: Settings) -> Upstream:
 
 def _guard(board: Board, settings: Settings, upstream: Upstream) -> Guard:
     breaker = Breaker(board, failures=settings.breaker_failures, seconds=settings.breaker_seconds)
-    return Guard(upstream, breaker, Places(board, settings.max_requests_per_upstream))
+    health = Health(board, upstream.name, upstream.host)
+    return Guard(upstream, breaker, Places(board, settings.max_requests_per_upstream), health)

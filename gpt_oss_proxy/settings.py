@@ -5,6 +5,7 @@ Adding a setting is adding one field to `Settings`; README's table is tested aga
 
 import dataclasses
 import hashlib
+import ipaddress
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ UpstreamHttp = Literal["fast", "requests"]
 ImageFormat = Literal["image", "image_url", "attachments"]
 MessageFormat = Literal["content", "parts"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Omittable = Literal["stream_options", "developer", "reasoning", "stream"]
 ReasoningFields = Literal["both", "reasoning", "reasoning_content", "think-tags", "hidden"]
 
 PROTOCOLS = ("chatkit", "ai_sdk", "openai")
@@ -27,6 +29,10 @@ _MEBIBYTE = 1024 * 1024
 
 class SettingsError(ValueError):
     """A variable holds what it cannot hold. The text is one line: the name, what it holds, what is allowed."""
+
+
+class _Unusable(ValueError):
+    """Part of a variable's text is unusable. The message follows the variable's name: what is wrong, and where."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +59,10 @@ def _token(text: str) -> str:
 
 def _ids(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, (_token(part.strip()) for part in text.split(",")))))
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    return tuple(str(ipaddress.ip_network(network)) for network in _ids(text))
 
 
 def _number(low: float, high: float) -> _Kind:
@@ -83,33 +93,58 @@ def _choice(*values: str) -> _Kind:
     return _Kind(parse, f"one of {', '.join(values)}")
 
 
-def _optional(kind: _Kind) -> _Kind:
-    return _Kind(lambda text: kind.parse(text) if text else "", f"{kind.allowed}, or nothing")
+def _several(*values: str) -> _Kind:
+    def parse(text: str) -> tuple[str, ...]:
+        found = _ids(text)
+        if not set(found) <= set(values):
+            raise ValueError
+        return found
+
+    return _Kind(parse, f"some of {', '.join(values)}, separated by commas")
+
+
+def _or_off(kind: _Kind) -> _Kind:
+    return _Kind(lambda text: "" if text == "off" else kind.parse(text), f"{kind.allowed}, or off")
 
 
 def _failover(text: str) -> tuple[tuple[str, str, str], ...]:
     """Return (model, upstream or protocol+URL, the model's id there) of each entry."""
-    found = []
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        model, _, target = entry.partition("=")
-        upstream, _, model_there = target.partition("#")
-        protocol, plus, url = upstream.partition("+")
-        if not model or protocol not in PROTOCOLS or (plus and not _url(url)):
-            raise ValueError
-        found.append((_token(model), f"{protocol}{plus}{_url(url) if plus else ''}", _token(model_there) or model))
-    return tuple(found)
+    return tuple(_failover_entry(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _failover_entry(entry: str) -> tuple[str, str, str]:
+    model, _, target = entry.partition("=")
+    upstream, _, model_there = target.partition("#")
+    protocol, plus, url = upstream.partition("+")
+    if not model or not upstream:
+        raise _Unusable(f"holds {entry[:100]!r}")
+    for name in (model, model_there):
+        if not name.isascii() or not name.isprintable():
+            raise _Unusable(f"names the model {name[:100]!r}")
+    try:
+        address = _url(url) if plus else ""
+    except ValueError:
+        address = None
+    if protocol not in PROTOCOLS or address is None:
+        raise _Unusable(f"names the upstream {upstream[:100]!r}")
+    return model, f"{protocol}{plus}{address}", model_there or model
 
 
 def _keys(text: str) -> tuple[str, ...]:
     """Return the SHA-256 of each key, in hex: the keys themselves are not kept."""
-    return tuple(_digest(_token(part.strip())) for part in text.split(",") if part.strip())
+    entries = [part.strip() for part in re.split(r"[,\n]", text) if part.strip()]
+    if not entries:  # it would open the gateway to all
+        raise _Unusable("holds no key")
+    return tuple(_digest(entry, f"entry {number} of {len(entries)}") for number, entry in enumerate(entries, 1))
 
 
-def _digest(key: str) -> str:
-    hashed = key.removeprefix("sha256:")
-    if " " in key or (hashed != key and not re.fullmatch("[0-9a-f]{64}", hashed)):
-        raise ValueError
-    return hashed if hashed != key else hashlib.sha256(key.encode()).hexdigest()
+def _digest(key: str, place: str) -> str:
+    hashed = re.fullmatch(r"sha256:([0-9a-fA-F]{64})(\s+\*?-)?", key)  # sha256sum's output ends with a file's name
+    if hashed:
+        return hashed[1].lower()
+    if not key.isascii() or not key.isprintable() or " " in key or key.startswith("sha256:"):
+        raise _Unusable(f"holds something unusable as {place}")
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _certificates(text: str) -> str:
@@ -159,12 +194,15 @@ _PROXY = _Kind(
 )
 _URL = _Kind(_url, "a URL that begins with http:// or https://, without ? and #")
 _NAME = _Kind(_token, "text of visible ASCII characters")
-_KEYS = _Kind(_keys, "keys of visible ASCII characters, or sha256: and a key's SHA-256 in hex, separated by commas")
+_KEYS = _Kind(
+    _keys, "keys of visible ASCII characters, or sha256: and a key's SHA-256 in hex, separated by commas or line ends"
+)
 _FAILOVER = _Kind(
     _failover,
     f"MODEL=UPSTREAM, separated by commas; UPSTREAM is one of {', '.join(PROTOCOLS)}, or one of them with + and the "
     "URL of another such server, and may end with # and the model's id there",
 )
+_NETWORKS = _Kind(_networks, "IP networks such as 10.0.0.0/8, separated by commas")
 _IDS = _Kind(_ids, "ids of visible ASCII characters, separated by commas")
 
 
@@ -177,9 +215,11 @@ class Settings:
     """Everything that an operator can set. A field's variable is its name in capitals."""
 
     base_url: str = _setting(
-        _URL, "https://api.gpt-oss.com", "ChatKit server of gpt-oss-20b and gpt-oss-120b; /chatkit is added"
+        _or_off(_URL), "https://api.gpt-oss.com", "ChatKit server of gpt-oss-20b and gpt-oss-120b; /chatkit is added"
     )
-    default_model: str = _setting(_NAME, "gpt-oss-120b", "model of a request that names none")
+    default_model: str = _setting(  # "" = the first listed
+        _NAME, "gpt-oss-120b", "model of a request that names none; with BASE_URL=off the first listed one, unless set"
+    )
     request_timeout_seconds: float = _setting(
         _number(0.1, 3600), 30.0, "longest silence of an upstream, before the first event and between events", unit="s"
     )
@@ -187,7 +227,7 @@ class Settings:
         _choice(*EFFORTS), "high", "reasoning effort of a request that names none (ChatKit, older dialect)"
     )
     vercel_minimal_api_url: str = _setting(
-        _URL, "https://minimal-chatbot.vercel.app/api/chat", "AI SDK chat endpoint of gpt-4o and gpt-4o-mini"
+        _or_off(_URL), "https://minimal-chatbot.vercel.app/api/chat", "AI SDK chat endpoint of gpt-4o and gpt-4o-mini"
     )
     vercel_session_prefix: str = _setting(_NAME, "", "put before the chat id that the AI SDK endpoint gets")
     port: int = _setting(_integer(1, 65535), 3000, "port to listen on")
@@ -258,12 +298,19 @@ class Settings:
         "content",
         "how messages go to the AI SDK endpoint: content (AI SDK 4), parts (AI SDK 5 and later)",
     )
-    openai_base_url: str = _setting(
-        _optional(_URL), "", "any OpenAI-compatible server, with its /v1; nothing = not used"
-    )
+    openai_base_url: str = _setting(_or_off(_URL), "", "any OpenAI-compatible server, with its /v1; nothing = not used")
     openai_api_key: str = _setting(_NAME, "", "key for OPENAI_BASE_URL", secret=True)
     openai_models: tuple[str, ...] = _setting(
-        _IDS, (), "ids at OPENAI_BASE_URL, separated by commas; nothing = ask its /models"
+        _IDS, (), "ids that are served at OPENAI_BASE_URL, whatever else has them; nothing = ask its /models"
+    )
+    openai_omit: tuple[Omittable, ...] = _setting(
+        _several(*get_args(Omittable)),
+        (),
+        "what is not sent to OPENAI_BASE_URL: stream_options, the developer role (system in its place), reasoning of "
+        "earlier turns, stream (answers come whole); it is also left out where the server refuses it",
+    )
+    openai_think_tags: Literal["on", "off"] = _setting(
+        _choice("on", "off"), "off", "on: a leading <think>…</think> in the text of OPENAI_BASE_URL is reasoning"
     )
     upstream_http: UpstreamHttp = _setting(
         _choice(*get_args(UpstreamHttp)),
@@ -281,17 +328,37 @@ class Settings:
     upstream_proxy: str = _setting(
         _PROXY, "", "forward proxy for all upstreams but those on loopback; nothing = no proxy", secret=True
     )
+    trusted_proxies: tuple[str, ...] = _setting(
+        _NETWORKS,
+        ("127.0.0.0/8", "::1/128"),
+        "networks of proxies whose X-Forwarded-For is believed, separated by commas",
+    )
+    git_commit: str = _setting(_NAME, "", "commit that /healthz and /metrics tell")
+    render_git_commit: str = _setting(_NAME, "", "the same, as Render sets it")
     demonstration: str = _setting(_Kind(str, "any text"), "", "shown at every model of /v1/models; set by `make demo`")
+
+    @property
+    def commit(self) -> str:
+        """What was built, '' if it is not known."""
+        return self.git_commit or self.render_git_commit
+
+    @classmethod
+    def variables(cls) -> tuple[str, ...]:
+        """Return the names of all variables that are read."""
+        fields = dataclasses.fields(cls)
+        secret = (f"{field.name.upper()}_FILE" for field in fields if field.metadata["secret"])
+        return (*(field.name.upper() for field in fields), *secret)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Return the settings that `environ` asks for. Raises SettingsError."""
-        values = {
-            field.name: _parse(field, environ[field.name.upper()].strip())
-            for field in dataclasses.fields(cls)
-            # An empty variable counts as not set, as Docker and Render users expect.
-            if environ.get(field.name.upper(), "").strip()
-        }
+        values = {}
+        for field in dataclasses.fields(cls):
+            variable, text = _read(field, environ)
+            if text:  # an empty variable counts as not set, as Docker and Render users expect
+                values[field.name] = _parse(field, variable, text)
+        if values.get("base_url") == "":  # off, and the default model with it
+            values.setdefault("default_model", "")
         settings = cls(**values)
         if settings.max_bodies_bytes < settings.max_body_bytes:  # the largest request could never be taken
             raise SettingsError(
@@ -301,10 +368,29 @@ class Settings:
         return settings
 
 
-def _parse(field: "dataclasses.Field[Any]", text: str) -> Any:
+def _read(field: "dataclasses.Field[Any]", environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the variable that holds the field's text, and the text. Raises SettingsError."""
+    name, in_file = field.name.upper(), f"{field.name.upper()}_FILE"
+    text, path = environ.get(name, "").strip(), environ.get(in_file, "").strip()
+    if not path or not field.metadata["secret"]:
+        return name, text
+    if text:
+        raise SettingsError(f"{name} and {in_file} are both set; allowed: one of them")
+    try:
+        text = Path(path).read_text("utf-8").strip()
+    except (OSError, ValueError) as error:  # the path is not shown: it may be the secret, in the wrong variable
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{in_file} names a file that cannot be read: {why}") from error
+    if not text:
+        raise SettingsError(f"{in_file} names an empty file")
+    return in_file, text
+
+
+def _parse(field: "dataclasses.Field[Any]", variable: str, text: str) -> Any:
     kind: _Kind = field.metadata["kind"]
     try:
         return kind.parse(text)
     except ValueError as error:
         held = "something unusable" if field.metadata["secret"] else repr(text[:100])
-        raise SettingsError(f"{field.name.upper()} holds {held}; allowed: {kind.allowed}") from error
+        wrong = str(error) if isinstance(error, _Unusable) else f"holds {held}"
+        raise SettingsError(f"{variable} {wrong}; allowed: {kind.allowed}") from error

@@ -14,9 +14,13 @@ from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import Unauthorized, UpstreamTls
 from gpt_oss_proxy.settings import PROTOCOLS, Settings, SettingsError, UpstreamHttp
 from gpt_oss_proxy.upstreams.base import Upstream
-from tests.doubles import HELLO, Characters, Scripted, gateway, guard
+from tests.doubles import HELLO, Characters, Scripted, ask, gateway, guard
 from tests.upstreams.certificates import Authority
 from tests.upstreams.raw_server import RawServer, with_length
+
+NOWHERE = "http://localhost:1/v1"
+ALONE = Settings(base_url="", vercel_minimal_api_url="", default_model="", openai_base_url=NOWHERE)
+ANSWER = with_length(b'{"choices": [{"message": {"content": "Hi."}, "finish_reason": "stop"}]}')
 
 
 def served(settings: Settings) -> list[tuple[str, list[str]]]:
@@ -32,7 +36,60 @@ def test_the_contracts_models_are_served_by_its_upstreams() -> None:
 
 def test_a_further_upstream_is_there_as_soon_as_it_has_a_url() -> None:
     settings = Settings(openai_base_url="http://localhost:1/v1", openai_models=("a", "org/b"))
-    assert served(settings)[2:] == [("openai", ["a", "org/b"])]
+    assert ("openai", ["a", "org/b"]) in served(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        (Settings(base_url=""), ["ai_sdk"]),
+        (Settings(vercel_minimal_api_url=""), ["chatkit"]),
+        (Settings(base_url="", openai_base_url=NOWHERE, openai_models=("a",)), ["openai", "ai_sdk"]),
+        (Settings(base_url="", openai_base_url=NOWHERE), ["ai_sdk", "openai"]),
+    ],
+)
+def test_an_upstream_that_is_off_is_not_there(settings: Settings, left: list[str]) -> None:
+    assert [upstream.name for upstream in build_upstreams(settings)] == left
+
+
+def test_without_any_upstream_there_is_no_start() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^no upstream is left: BASE_URL and VERCEL_MINIMAL_API_URL are off, OPENAI"
+    ):
+        create_app(Settings(base_url="", vercel_minimal_api_url="", default_model=""), vocabulary=Characters())
+
+
+def test_a_model_that_a_setting_names_is_served_there_and_listed_once() -> None:
+    server = RawServer([ANSWER])
+    settings = Settings(openai_base_url=server.url, openai_models=("gpt-4o", "gpt-oss-20b"))
+    client = create_app(settings, vocabulary=Characters()).test_client()
+    models = client.get("/v1/models").get_json()["data"]
+    assert sorted(model["id"] for model in models) == ["gpt-4o", "gpt-4o-mini", "gpt-oss-120b", "gpt-oss-20b"]
+    assert [model["id"] for model in models if model["created"] == 0] == ["gpt-4o", "gpt-oss-20b"]  # as the server's
+    assert ask(client, model="gpt-4o").get_json()["choices"][0]["message"]["content"] == "Hi."
+    server.stop()
+
+
+def test_without_a_default_the_first_listed_model_is_taken_at_the_time_of_the_request() -> None:
+    server = RawServer([with_length(b'{"data": [{"id": "first"}, {"id": "second"}]}')], [ANSWER])
+    answer = ask(create_app(dataclasses.replace(ALONE, openai_base_url=server.url)).test_client())
+    assert (answer.status_code, answer.get_json()["model"]) == (200, "first")
+    assert json.loads(server.bodies[-1])["model"] == "first"
+    server.stop()
+
+
+def test_a_server_that_is_down_has_no_first_model_but_its_own_error() -> None:
+    answer = ask(create_app(ALONE, vocabulary=Characters()).test_client())
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (502, "upstream_unreachable")
+
+
+def test_a_model_that_the_path_names_goes_before_that_of_the_body() -> None:
+    server = RawServer([ANSWER])
+    settings = dataclasses.replace(ALONE, openai_base_url=server.url, openai_models=("b", "a"))
+    client = create_app(settings, vocabulary=Characters()).test_client()
+    answer = client.post("/openai/deployments/a/chat/completions", data=json.dumps({"model": "b", "messages": HELLO}))
+    assert answer.get_json()["model"] == "a"
+    server.stop()
 
 
 @pytest.mark.parametrize(("idle", "grace"), [(30, 2), (1, 0.5), (0.1, 0.05)])
@@ -82,6 +139,11 @@ def test_the_application_routes_what_the_contract_names_with_and_without_v1() ->
     below = {("POST", api.PATH) for api in CLIENT_APIS.values()} | {
         (method, path) for method in ("GET", "HEAD") for path in ("/models", "/models/<path:model_id>")
     }
+    below |= {
+        ("POST", f"{prefix}/deployments/<path:model>{api.PATH}")
+        for api in CLIENT_APIS.values()
+        for prefix in ("", "/openai")
+    }
     operations = {
         (method, path)
         for method in ("GET", "HEAD")
@@ -101,8 +163,10 @@ def test_the_application_routes_what_the_contract_names_with_and_without_v1() ->
         (Settings(default_model="b", openai_base_url="http://localhost:1/v1", openai_models=("a", "b")), ""),
         (
             Settings(default_model="b", openai_base_url="http://localhost:1/v1", openai_models=("a",)),
-            "DEFAULT_MODEL holds 'b'; allowed: one of gpt-oss-20b, gpt-oss-120b, gpt-4o, gpt-4o-mini, a",
+            "DEFAULT_MODEL holds 'b'; allowed: one of a, gpt-oss-20b, gpt-oss-120b, gpt-4o, gpt-4o-mini",
         ),
+        (Settings(base_url=""), "DEFAULT_MODEL holds 'gpt-oss-120b'; allowed: one of gpt-4o, gpt-4o-mini"),
+        (Settings(base_url="", default_model=""), ""),
         (Settings(default_model="b", openai_base_url="http://localhost:1/v1"), ""),  # only that server knows
     ],
 )
@@ -171,9 +235,20 @@ def test_the_key_of_one_server_is_not_sent_to_another() -> None:
     assert "Authorization" not in headers
 
 
-def test_failover_to_an_upstream_that_is_not_configured_stops_the_start() -> None:
-    with pytest.raises(SettingsError, match=r"^FAILOVER names openai, but OPENAI_BASE_URL is not set$"):
-        create_app(Settings(failover=(("gpt-4o", "openai", "a"),)), vocabulary=Characters())
+@pytest.mark.parametrize(
+    ("settings", "named", "why"),
+    [
+        (Settings(), "openai", "OPENAI_BASE_URL is not set"),
+        (Settings(base_url="", default_model=""), "chatkit", "BASE_URL is off"),
+        (Settings(vercel_minimal_api_url=""), "ai_sdk", "VERCEL_MINIMAL_API_URL is off"),
+    ],
+)
+def test_failover_to_an_upstream_that_is_not_configured_stops_the_start(
+    settings: Settings, named: str, why: str
+) -> None:
+    model = build_upstreams(settings)[0].models()[0].id
+    with pytest.raises(SettingsError, match=f"^FAILOVER names {named}, but {why}$"):
+        create_app(dataclasses.replace(settings, failover=((model, named, "a"),)), vocabulary=Characters())
 
 
 def test_readyz_and_metrics_know_every_upstream() -> None:
@@ -218,5 +293,7 @@ def test_every_protocol_can_be_named_by_failover() -> None:
 
 
 def test_failover_for_a_model_that_nobody_serves_stops_the_start() -> None:
-    with pytest.raises(SettingsError, match=r"^FAILOVER holds 'typo'; allowed: one of gpt-oss-20b"):
+    with pytest.raises(
+        SettingsError, match=r"^FAILOVER names the model 'typo', which no upstream serves; allowed: one of"
+    ):
         create_app(Settings(failover=(("typo", "chatkit", "gpt-oss-20b"),)), vocabulary=Characters())

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from gpt_oss_proxy.app import build_upstreams
 from gpt_oss_proxy.output import STDERR, STDOUT
+from gpt_oss_proxy.settings import Settings
 
 CONFIGURATION = Path(__file__).parent.parent / "gunicorn.conf.py"
 
@@ -63,6 +65,20 @@ def test_all_that_is_printed_or_logged_goes_where_no_reader_can_stop_it(configur
     assert (sys.stdout.buffer, sys.stderr.buffer) == (STDOUT, STDERR)
 
 
+def test_a_misspelt_variable_is_named_also_where_the_start_fails(
+    configure: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        "gpt_oss_proxy.output.text_of", lambda _: SimpleNamespace(write=written.append, flush=lambda: None)
+    )
+    monkeypatch.setenv("API_KEY", "sk-secret")
+    monkeypatch.setenv("PORT", "http")
+    with pytest.raises(SystemExit):
+        configure()
+    assert "".join(written) == "gpt_oss_proxy does not read API_KEY. Is API_KEYS meant?\n"
+
+
 def test_an_output_that_was_closed_at_the_start_stays_closed(
     configure: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,3 +98,25 @@ def test_all_that_a_worker_leaves_is_removed_whatever_one_removal_raises(hooks: 
     with pytest.raises(LookupError):
         hooks["child_exit"](None, ended)
     assert seen == [("cleared", 7), ("forgotten", 99)]
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "curl"),
+    [
+        (("0.0.0.0", 3000), "http://localhost:3000", "http://localhost:3000"),
+        (("127.0.0.1", 8080), "http://localhost:8080", "http://localhost:8080"),
+        (("::", 3000, 0, 0), "http://localhost:3000", "http://localhost:3000"),
+        (("192.0.2.7", 3000), "http://192.0.2.7:3000", "http://192.0.2.7:3000"),
+        (("2001:db8::7", 3000, 0, 0), "http://[2001:db8::7]:3000", "http://[2001:db8::7]:3000"),
+        ("/run/gateway.sock", "unix:/run/gateway.sock", "--unix-socket /run/gateway.sock http://localhost"),
+    ],
+)
+def test_the_start_names_the_address_that_it_has_and_not_the_one_of_the_settings(
+    hooks: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: Any, says: str, curl: str
+) -> None:
+    printed: list[str] = []
+    monkeypatch.setitem(hooks["when_ready"].__globals__, "print", lambda text, flush: printed.append(text))
+    application = SimpleNamespace(wsgi=lambda: SimpleNamespace(upstreams=build_upstreams(Settings())))
+    hooks["when_ready"](SimpleNamespace(LISTENERS=[SimpleNamespace(getsockname=lambda: name)], app=application))
+    assert f" answers on {says} with " in printed[0]
+    assert f"curl {curl}/v1/chat/completions -d '" in printed[0]

@@ -36,6 +36,9 @@ def test_the_contracts_limits() -> None:
         ("BASE_URL", "http://localhost:8080/", "http://localhost:8080"),
         ("BASE_URL", " https://a.example/x ", "https://a.example/x"),
         ("BASE_URL", "http://[::1]:9", "http://[::1]:9"),
+        ("BASE_URL", "off", ""),
+        ("VERCEL_MINIMAL_API_URL", "off", ""),
+        ("OPENAI_BASE_URL", "off", ""),
         ("DEFAULT_MODEL", "org/model:7b", "org/model:7b"),
         ("REQUEST_TIMEOUT_SECONDS", "0.1", 0.1),
         ("REQUEST_TIMEOUT_SECONDS", "1e3", 1000.0),
@@ -51,7 +54,10 @@ def test_the_contracts_limits() -> None:
         ("REASONING_FIELDS", "think-tags", "think-tags"),
         ("CHATKIT_DIALECT", "published", "published"),
         ("API_KEYS", "sk-1, sk-2", tuple(hashlib.sha256(key).hexdigest() for key in (b"sk-1", b"sk-2"))),
+        ("API_KEYS", "sk-1\r\n,sk-1\n", (hashlib.sha256(b"sk-1").hexdigest(),) * 2),
         ("API_KEYS", "sha256:" + "0" * 64, ("0" * 64,)),
+        ("API_KEYS", "sha256:" + "A1" * 32, ("a1" * 32,)),
+        ("API_KEYS", f"sha256:{'0' * 64}  -, sha256:{'1' * 64} *-", ("0" * 64, "1" * 64)),
         ("BREAKER_FAILURES", "0", 0),
         ("FAILOVER", "a=openai", (("a", "openai", "a"),)),
         (
@@ -113,10 +119,6 @@ def test_an_empty_variable_counts_as_not_set(field: "dataclasses.Field[object]",
         ("AI_SDK_IMAGE_FORMAT", "file"),
         ("AI_SDK_MESSAGE_FORMAT", "text"),
         ("OPENAI_MODELS", "a,ü"),
-        *(
-            ("FAILOVER", text)
-            for text in ("a", "a=", "=openai", "a=nobody", "a=openai+", "a=openai+ftp://x", "ü=openai")
-        ),
         ("MAX_REQUESTS", "0"),
         ("RETRIES", "11"),
         ("MAX_BODY_BYTES", "1023"),
@@ -243,7 +245,22 @@ def test_a_list_of_what_is_revoked_is_no_certificate(folder: Path) -> None:
 
 
 def test_what_is_not_ours_is_not_read() -> None:
-    assert read(PATH="/bin", base_url="http://a.example", Port="1") == Settings()
+    assert read(PATH="/bin", base_url="http://a.example", Port="1", PORT_FILE="/missing") == Settings()
+
+
+@pytest.mark.parametrize(
+    ("environ", "model"),
+    [
+        ({}, "gpt-oss-120b"),
+        ({"BASE_URL": "off"}, ""),
+        ({"BASE_URL": "off", "DEFAULT_MODEL": "gpt-4o"}, "gpt-4o"),
+        ({"BASE_URL": "off", "DEFAULT_MODEL": "gpt-oss-120b"}, "gpt-oss-120b"),
+        ({"VERCEL_MINIMAL_API_URL": "off"}, "gpt-oss-120b"),
+        ({"BASE_URL": "http://a.example"}, "gpt-oss-120b"),
+    ],
+)
+def test_only_without_its_upstream_the_default_model_has_no_default(environ: dict[str, str], model: str) -> None:
+    assert read(**environ).default_model == model
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
@@ -261,8 +278,85 @@ def test_the_efforts_are_the_contracts() -> None:
     assert EFFORTS == ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
-@pytest.mark.parametrize("text", ["sk-1,ü", "sk 1", "sha256:abc", "sha256:" + "G" * 64, "sha256:" + "0" * 65])
-def test_keys_that_could_never_fit_stop_the_start_without_being_shown(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("sk-1,ü", "holds something unusable as entry 2 of 2"),
+        ("sk-1,,sk 2\nsk-3", "holds something unusable as entry 2 of 3"),
+        ("sk\t1", "holds something unusable as entry 1 of 1"),
+        ("sha256:abc", "holds something unusable as entry 1 of 1"),
+        ("sha256:" + "G" * 64, "holds something unusable as entry 1 of 1"),
+        ("sha256:" + "0" * 65, "holds something unusable as entry 1 of 1"),
+        (f"sha256:{'0' * 64}  key.txt", "holds something unusable as entry 1 of 1"),
+        (",", "holds no key"),
+    ],
+)
+def test_keys_that_could_never_fit_stop_the_start_without_being_shown(text: str, wrong: str) -> None:
     with pytest.raises(SettingsError) as raised:
         read(API_KEYS=text)
-    assert str(raised.value).startswith("API_KEYS holds something unusable; allowed: keys of visible ASCII")
+    assert str(raised.value).startswith(f"API_KEYS {wrong}; allowed: keys of visible ASCII")
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        ("b", "holds 'b'"),
+        ("b=", "holds 'b='"),
+        ("=openai", "holds '=openai'"),
+        ("b=nobody#c", "names the upstream 'nobody'"),
+        ("b=openai+", "names the upstream 'openai+'"),
+        ("b=openai+ftp://x", "names the upstream 'openai+ftp://x'"),
+        ("ü=openai", "names the model 'ü'"),
+        ("b=openai#ü", "names the model 'ü'"),
+        ("b=openai#c\x7f", "names the model 'c\\x7f'"),
+    ],
+)
+def test_a_wrong_failover_is_shown_alone(entry: str, wrong: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(FAILOVER=f"a=openai, {entry}, c=chatkit")
+    assert str(raised.value).startswith(f"FAILOVER {wrong}; allowed: MODEL=UPSTREAM")
+
+
+SECRETS = ["OPENAI_API_KEY", "UPSTREAM_PROXY", "API_KEYS"]
+
+
+def test_every_secret_can_be_in_a_file() -> None:
+    extra = set(Settings.variables()) - {field.name.upper() for field in dataclasses.fields(Settings)}
+    assert extra == {f"{name}_FILE" for name in SECRETS}
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_s_file_has_its_value(tmp_path: Path, end: str) -> None:
+    file = tmp_path / "secret"
+    for name, text in (
+        ("OPENAI_API_KEY", "sk-1"),
+        ("UPSTREAM_PROXY", "http://a:b@c:1"),
+        ("API_KEYS", "sk-1\nsk-2,sk-3"),
+    ):
+        file.write_text(text + end, newline="")
+        assert read(**{f"{name}_FILE": f" {file} "}) == read(**{name: text}) != Settings()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_s_file_that_is_of_no_use_stops_the_start_without_being_shown(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").write_text(" \n")
+    (tmp_path / "binary").write_bytes(b"\xff")
+    (tmp_path / "other").write_text("sécret")
+    refused = {}
+    for file in ("missing", "empty", "binary", "other"):
+        with pytest.raises(SettingsError) as raised:
+            read(**{f"{name}_FILE": str(tmp_path / file)})
+        refused[file] = str(raised.value)
+    assert refused.pop("other").startswith(f"{name}_FILE holds something unusable")
+    assert refused == {
+        "missing": f"{name}_FILE names a file that cannot be read: No such file or directory",
+        "empty": f"{name}_FILE names an empty file",
+        "binary": f"{name}_FILE names a file that cannot be read: it is not UTF-8",
+    }
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_set_once(name: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(**{name: "x", f"{name}_FILE": "/missing"})
+    assert str(raised.value) == f"{name} and {name}_FILE are both set; allowed: one of them"

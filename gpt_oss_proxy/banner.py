@@ -1,0 +1,52 @@
+"""What the person who starts the gateway reads: its address, its models, and a request that works."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from gpt_oss_proxy.app import UPSTREAMS
+from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.upstreams.base import Upstream
+
+
+def banner(settings: Settings, upstreams: Sequence[Upstream], base: str, curl: str) -> str:
+    """Return the lines. `base` is the address for people, `curl` the same as curl takes it. No upstream is asked."""
+    known = {upstream.name: [model.id for model in upstream.known_models()] for upstream in upstreams}
+    models = list(dict.fromkeys(model for ids in known.values() for model in ids))
+    models += [f"those of {_host(settings, name)}" for name, ids in known.items() if not ids]
+    key = " -H 'Authorization: Bearer KEY'" if settings.api_keys else ""
+    access = ", one of API_KEYS in place of KEY" if key else ""
+    return (
+        f"gpt_oss_proxy answers on {base} with {settings.web_concurrency} worker(s)"
+        f"{'' if key else ', open: no API key'}.\n"
+        f"Models: {', '.join(models)}\n"
+        f"Try{access}:\n"
+        f"  curl {curl}{_path_and_body(settings, known)}{key}"
+    )
+
+
+def _path_and_body(settings: Settings, known: dict[str, list[str]]) -> str:
+    """Return the rest of the request: a chat, or the list of models where no model is known that would answer."""
+    body: dict[str, object] = {"messages": [{"role": "user", "content": "Hello!"}]}
+    # Who sets one URL means that server, and not those whose URLs are still the defaults.
+    chosen = [
+        name for name in known if getattr(settings, UPSTREAMS[name].url) != getattr(Settings, UPSTREAMS[name].url)
+    ]
+    if _serving(settings.default_model, known) not in (chosen or known):
+        model = next((model for name in chosen for model in known[name]), "")
+        if not model:
+            return "/v1/models"
+        body = {"model": model, **body}
+    return f"/v1/chat/completions -d {shlex.quote(json.dumps(body))}"
+
+
+def _serving(model: str, known: dict[str, list[str]]) -> str:
+    """Return the upstream that a request for the model goes to; "" is the default model where none is set."""
+    return next(name for name, ids in known.items() if not ids or not model or model in ids)
+
+
+def _host(settings: Settings, upstream: str) -> str:
+    """Return where the upstream is, without what else its URL holds: that may be a password."""
+    parts = urlsplit(getattr(settings, UPSTREAMS[upstream].url))
+    return f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
