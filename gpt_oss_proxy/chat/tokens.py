@@ -55,7 +55,7 @@ class O200k:
 
 def _encodable(text: str) -> str:
     # A lone surrogate has no UTF-8 form; it counts as the replacement character that will be sent.
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def count_prompt(request: ChatRequest, count: Count) -> int:

@@ -3,6 +3,7 @@
 import sys
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -72,10 +73,11 @@ class Record(msgspec.Struct):
     def write(self) -> None:
         """Write the line: the request is over."""
         self.ended = time.monotonic()
+        self.tally.forget()
         first = self.first_seconds
         line = {
             "id": self.id,
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": _rfc3339(time.time()),
             "client": self.client,
             "method": self.method,
             "path": self.path,
@@ -98,6 +100,16 @@ class Record(msgspec.Struct):
         }
         if _output:  # not through logging: a line for each request would cost it more than all the rest of its end
             _output.write(msgspec.json.encode(line) + b"\n")
+
+
+def _rfc3339(seconds: float) -> str:
+    """Return a time in UTC, with milliseconds."""
+    return f"{_whole_second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+
+
+@lru_cache(1)
+def _whole_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _foreign(text: str) -> str:

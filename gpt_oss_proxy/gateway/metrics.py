@@ -133,11 +133,13 @@ class Metrics:
             self._requests.labels(upstream, model, str(stream).lower(), str(status), outcome).inc(number)
         for upstream, number in collections.Counter(name for one in noted for name in one.asked).items():
             self._tries.labels(upstream).inc(number)
-        for upstream in {one.upstream for one in noted} - {""}:  # there are few of them
-            there = [one for one in noted if one.upstream == upstream]
+        answers: dict[tuple[str, str], list[Record]] = {}  # there are few keys
+        for one in noted:
+            if one.upstream:
+                answers.setdefault((one.upstream, one.model), []).append(one)
+        for (upstream, model), there in answers.items():
             self._total.labels(upstream).observe_all([one.total_seconds for one in there])
-            for model in {_model(one) for one in there}:
-                self._add_answers(upstream, model, [one for one in there if _model(one) == model])
+            self._add_answers(upstream, model, there)
         for guard in self._guards:
             more = guard.upstream.unknown_reasons - self._counted_reasons[guard.upstream]
             if more:
@@ -149,7 +151,7 @@ class Metrics:
         self._first.labels(upstream, model).observe_all([first for first in firsts if first is not None])
         used = [one.usage for one in noted if one.usage]
         for kind in ("prompt", "completion", "reasoning", "cached") if used else ():
-            self._tokens.labels(upstream, model, kind).inc(sum(getattr(one, f"{kind}_tokens") for one in used))
+            self._tokens.labels(upstream, model, kind).inc(sum([getattr(one, f"{kind}_tokens") for one in used]))
 
     def _count_what_is_due(self) -> None:
         self._is_due = False

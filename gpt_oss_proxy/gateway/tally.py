@@ -3,6 +3,7 @@
 What an upstream reports goes before what is counted here. Text is counted in pieces, so that little of it is kept.
 """
 
+import io
 from collections.abc import Callable
 
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
@@ -10,7 +11,6 @@ from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.chat.tokens import count_prompt
 
 Count = Callable[[str], int]
-_PIECES = 64  # that are held before they are counted together
 _MOST_HELD = 4096  # characters
 
 
@@ -21,8 +21,8 @@ class Tally:
         self.finish = ""
         self._prompts: dict[int, ChatRequest] = {}
         self._usage: Usage | None = None
-        self._held: list[str] = []
-        self._size = 0  # characters that are held
+        self._text = io.StringIO()  # what is held; a list of many texts would cost more than to write them
+        self._size = 0  # characters of it
         self._answer = self._reasoning = 0
         self._count: Count = len
 
@@ -39,9 +39,8 @@ class Tally:
         for event in events:
             kind = type(event)
             if kind is TextDelta:
-                self._held.append(event.text)  # type: ignore[union-attr] # it is one
-                self._size += len(event.text)  # type: ignore[union-attr] # it is one
-                if self._size > _MOST_HELD or len(self._held) > _PIECES:
+                self._size += self._text.write(event.text)  # type: ignore[union-attr] # it is one
+                if self._size > _MOST_HELD:
                     self._count_held(last=False)
             elif kind is ReasoningDelta:
                 self._reasoning += self._count(event.text)  # type: ignore[union-attr] # it is one
@@ -61,18 +60,25 @@ class Tally:
         """Return the tokens so far, None if no upstream was asked and nothing came."""
         if self._usage:
             return self._usage
-        self._count_held(last=True)
+        if self._size:
+            self._count_held(last=True)
         if not (self._prompts or self.has_begun):
             return None
-        prompt = sum(count_prompt(request, self._count) for request in self._prompts.values())
+        prompt = sum([count_prompt(request, self._count) for request in self._prompts.values()])
         return Usage(prompt, self._answer + self._reasoning, reasoning_tokens=self._reasoning)
+
+    def forget(self) -> None:
+        """Keep no text and no request any longer."""
+        self._prompts.clear()
+        self._text.close()
 
     def _count_held(self, *, last: bool) -> None:
         """Count the text that is held, but for its last word, which may go on."""
-        text = "".join(self._held)
+        text = self._text.getvalue()
         end = len(text) if last else max(text.rfind(" "), 0)
         if len(text) - end > _MOST_HELD:  # no word is so long
             end = len(text)
-        self._held, self._size = [text[end:]], len(text) - end
+        self._text = io.StringIO(text[end:])
+        self._size = self._text.seek(0, io.SEEK_END)
         if end:
             self._answer += self._count(text[:end])
