@@ -52,7 +52,8 @@ _SECRETS = re.compile(
       | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b                 # an address
       | (?<![\w:])(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}\b        # an IPv6 address, whole
       | (?<![\w:])(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?::[0-9a-f:]*\b   # and shortened, with a port that may follow
-      | \b(?:[\w-]+\.)+[a-z]{2,}(?::\d+)?\b                  # a host name
+      | (?<![\w.])(?!body\.|(?:messages|tools|choices)\.\d+\.)  # not the path of a field
+        (?:[\w-]+\.)+[a-z]{2,}(?::\d+)?\b                    # a host name
       | \blocalhost(?::\d+)?\b
       | (?:/[\w.-]+){2,}                                     # a file path
     """,

@@ -22,8 +22,7 @@ Omittable = Literal["stream_options", "developer", "reasoning", "stream"]
 ReasoningFields = Literal["both", "reasoning", "reasoning_content", "think-tags", "hidden"]
 
 PROTOCOLS = ("chatkit", "ai_sdk", "openai")
-EFFORTS: tuple[Effort, ...] = get_args(Effort)
-REASONING_FIELDS: tuple[ReasoningFields, ...] = get_args(ReasoningFields)
+EFFORTS, REASONING_FIELDS = get_args(Effort), get_args(ReasoningFields)
 _MEBIBYTE = 1024 * 1024
 
 
@@ -41,6 +40,11 @@ class _Kind:
 
     parse: Callable[[str], Any]
     allowed: str
+
+
+def _shown(text: str) -> str:
+    """Return what a variable holds as an error may show it: without passwords of URLs."""
+    return repr(re.sub(r"//[^/\s]*@", "//…@", text)[:100])
 
 
 def _url(text: str) -> str:
@@ -117,7 +121,7 @@ def _failover_entry(entry: str) -> tuple[str, str, str]:
     upstream, _, model_there = target.partition("#")
     protocol, plus, url = upstream.partition("+")
     if not model or not upstream:
-        raise _Unusable(f"holds {entry[:100]!r}")
+        raise _Unusable(f"holds {_shown(entry)}")
     for name in (model, model_there):
         if not name.isascii() or not name.isprintable():
             raise _Unusable(f"names the model {name[:100]!r}")
@@ -126,7 +130,7 @@ def _failover_entry(entry: str) -> tuple[str, str, str]:
     except ValueError:
         address = None
     if protocol not in PROTOCOLS or address is None:
-        raise _Unusable(f"names the upstream {upstream[:100]!r}")
+        raise _Unusable(f"names the upstream {_shown(upstream)}")
     return model, f"{protocol}{plus}{address}", model_there or model
 
 
@@ -391,6 +395,6 @@ def _parse(field: "dataclasses.Field[Any]", variable: str, text: str) -> Any:
     try:
         return kind.parse(text)
     except ValueError as error:
-        held = "something unusable" if field.metadata["secret"] else repr(text[:100])
+        held = "something unusable" if field.metadata["secret"] else _shown(text)
         wrong = str(error) if isinstance(error, _Unusable) else f"holds {held}"
         raise SettingsError(f"{variable} {wrong}; allowed: {kind.allowed}") from error

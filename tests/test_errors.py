@@ -206,3 +206,13 @@ def test_a_quote_is_always_one_short_line_that_utf8_can_hold(text: str) -> None:
 def test_the_quote_of_an_awkward_text_is_quick() -> None:
     for awkward in ("a." * 10**6, "a-" * 10**6, "::" * 10**6, "1:" * 10**6, "/a" * 10**6, " " * 10**6):
         assert len(quote(awkward)) <= 201
+
+
+@pytest.mark.parametrize("path", ["body.temperature: too high", "messages.1.reasoning", "tools.0.function.name"])
+def test_the_path_of_a_field_is_no_host(path: str) -> None:
+    assert quote(f"at {path}") == f"at {path}"
+
+
+@pytest.mark.parametrize("host", ["db.corp.internal", "body-1.corp.internal:80", "x.messages.corp.example"])
+def test_a_host_is_none_of_them(host: str) -> None:
+    assert quote(f"at {host}") == "at […]"

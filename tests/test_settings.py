@@ -360,3 +360,11 @@ def test_a_secret_is_set_once(name: str) -> None:
     with pytest.raises(SettingsError) as raised:
         read(**{name: "x", f"{name}_FILE": "/missing"})
     assert str(raised.value) == f"{name} and {name}_FILE are both set; allowed: one of them"
+
+
+@pytest.mark.parametrize("name", ["BASE_URL", "OPENAI_BASE_URL", "FAILOVER"])
+def test_an_error_shows_no_password_of_a_url(name: str) -> None:
+    held = "http://ada:hunter2@llm.example/v1?x=1"
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environ({name: f"m=openai+{held}" if name == "FAILOVER" else held})
+    assert "hunter2" not in str(raised.value)

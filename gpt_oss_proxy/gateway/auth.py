@@ -7,7 +7,7 @@ from typing import Any
 
 from gpt_oss_proxy.errors import Unauthorized
 
-# Of Azure's and of Anthropic's clients. Authorization goes before them.
+# Of Azure's and of Anthropic's clients.
 _KEY_HEADERS = ("HTTP_API_KEY", "HTTP_X_API_KEY")
 
 
@@ -21,9 +21,9 @@ class Keys:
         """Let a request with one of the keys pass. Raises Unauthorized."""
         if not self._digests:
             return
-        presented = hashlib.sha256(_key(environ).encode("utf-8", "surrogateescape")).hexdigest()
+        presented = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest() for key in _keys(environ)]
         # All of them, also after a match: how long it takes tells nothing.
-        known = sum(hmac.compare_digest(presented, digest) for digest in self._digests)
+        known = sum(hmac.compare_digest(one, digest) for one in presented for digest in self._digests)
         if not known:
             raise Unauthorized
 
@@ -33,8 +33,8 @@ def caller(environ: Mapping[str, Any]) -> str:
     return "\n".join(environ.get(name, "") for name in ("HTTP_AUTHORIZATION", *_KEY_HEADERS))
 
 
-def _key(environ: Mapping[str, Any]) -> str:
+def _keys(environ: Mapping[str, Any]) -> list[str]:
+    """Return all keys of a request: SDKs may send a placeholder beside the one that is meant."""
     scheme, _, key = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return str(key.strip())
-    return next((environ[name].strip() for name in _KEY_HEADERS if environ.get(name)), "")
+    given = [key] if scheme.lower() == "bearer" else []
+    return [key.strip() for key in (*given, *(environ.get(name, "") for name in _KEY_HEADERS)) if key.strip()]

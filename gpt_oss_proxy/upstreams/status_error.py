@@ -52,12 +52,13 @@ _STATUSES: Mapping[str, int] = {
     "service_unavailable": 503,
 }
 _DEEPEST = 8  # errors within errors
+_NO_MODEL = frozenset({"model_not_found", "DeploymentNotFound"})
 _KEPT_CODES = frozenset({"context_length_exceeded", "content_filter"})
 # Agents shorten their history when they are told this code, which few servers give.
 _TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|(?:maximum|max) (?:context|sequence|model) length"
     r"|context (?:window|length|size)[^.]{0,60}(?:exceed|too)|exceeds?[^.]{0,60}context (?:window|length|size)"
-    r"|prompt is too long|input is too long|too many (?:input )?tokens",
+    r"|prompt is too long|input is too long|too many (?:input )?tokens|max_new_tokens",
     re.IGNORECASE,
 )
 
@@ -95,8 +96,13 @@ def failure_in(record: dict[str, Any]) -> GatewayError | None:
     """Return the failure that an event or a body with a good status reports, None if it reports none."""
     if record.get("error"):
         return failure_of(record)
+    base = record.get("base_resp")  # MiniMax
+    if isinstance(base, dict) and base.get("status_code"):
+        return failure_of({"message": base.get("status_msg")})
     if "choices" in record:
         return None
+    if record.get("error_msg"):  # Baidu
+        return failure_of({"message": record["error_msg"]})
     kind = record.get("object") or record.get("type")
     texts = (record.get(name) for name in ("message", "msg"))
     if (
@@ -114,7 +120,7 @@ def failure_of(error: Any) -> GatewayError:
     said = _read(error)
     if 400 <= said.status < 600:
         return error_from_status(HTTPStatusError(said.status, said))
-    return UpstreamFailed(upstream_said(quote(said.text)))
+    return UpstreamFailed(upstream_said(quote(said.text)), reason=quote(said.text))
 
 
 def error_from_status(error: HTTPStatusError, model: str = "") -> GatewayError:
@@ -129,13 +135,15 @@ def _from_status(error: HTTPStatusError, model: str) -> GatewayError:
     said = quote(error.text)
     tail = f" It said: {said}" if said else ""
     match error.status:
+        case 400 if model and error.code in _NO_MODEL:
+            return model_not_found(model)
         case 400 | 413 | 422:
             code = error.code if error.code in _KEPT_CODES else None
             code = "context_length_exceeded" if not code and _TOO_LONG.search(error.text) else code
             return UpstreamRejected(UpstreamRejected.message + tail, code=code)
         case 401 | 403:  # ours to mend, not the client's, so neither the status nor the text is passed on
             return UpstreamAuthRequired(UpstreamAuthRequired.refused)
-        case 404 if error.code == "model_not_found" or (model and "model" in said.lower()):
+        case 404 if error.code in _NO_MODEL or (model and "model" in said.lower()):
             return model_not_found(model)
         case 404:
             return UpstreamNotFound()
@@ -174,7 +182,12 @@ def _read(value: Any, depth: int = _DEEPEST) -> Said:
 
 def _own(value: dict[str, Any]) -> Said:
     """Return what stands at the top of a failure."""
-    message = next((value[key] for key in ("message", "detail", "msg") if value.get(key)), "")
+    message = next((value[key] for key in ("message", "detail", "msg", "Message") if value.get(key)), "")
+    behind, inner = (value[name] if isinstance(value.get(name), dict) else {} for name in ("metadata", "innererror"))
+    if isinstance(behind.get("raw"), str):  # OpenRouter: what the server behind it has said
+        message = f"{_text(message)}: {behind['raw']}"
+    if inner.get("code") == "ResponsibleAIPolicyViolation":  # Azure
+        return Said(_text(message), "content_filter", status=_status(value))
     code = next((value[key] for key in ("code", "type") if value.get(key) and isinstance(value[key], str)), "")
     param = value.get("param")
     return Said(_text(message), code, param if isinstance(param, str) else "", _status(value))

@@ -51,7 +51,9 @@ def test_anything_else_does_not(authorization: str) -> None:
 def test_the_headers_of_azure_s_and_anthropic_s_clients_hold_keys_too(header: str) -> None:
     keys("sk-plain").check({header: "sk-plain"})
     keys("sk-plain").check({header: " sk-plain ", "HTTP_AUTHORIZATION": "Basic eA=="})
-    for headers in ({header: "sk-other"}, {header: "sk-plain", "HTTP_AUTHORIZATION": "Bearer sk-other"}, {header: ""}):
+    keys("sk-plain").check({header: "sk-plain", "HTTP_AUTHORIZATION": "Bearer a placeholder"})
+    keys("sk-plain").check({header: "a placeholder", "HTTP_AUTHORIZATION": "Bearer sk-plain"})
+    for headers in ({header: "sk-other"}, {header: "sk-other", "HTTP_AUTHORIZATION": "Basic sk-plain"}, {header: ""}):
         with pytest.raises(Unauthorized):
             keys("sk-plain").check(headers)
 

@@ -13,6 +13,7 @@ from gpt_oss_proxy.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
+from gpt_oss_proxy.gateway import health as module
 from gpt_oss_proxy.gateway.board import Board
 from gpt_oss_proxy.gateway.health import Health
 
@@ -50,3 +51,19 @@ def test_what_a_request_or_the_gateway_is_to_blame_for_says_nothing_of_the_upstr
     health.note(UpstreamIncomplete())
     health.note(error)
     assert (health.is_up, len(caplog.messages)) == (False, 1)
+
+
+def test_an_upstream_that_fails_now_and_then_is_named_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "time", lambda: now[0])
+    health = Health(Board(), "chatkit", "")
+    for _ in range(10):
+        health.note(UpstreamIncomplete())
+        health.note(None)
+        assert health.is_up
+    assert len(caplog.messages) == 2
+    now[0] += 60
+    health.note(UpstreamIncomplete())
+    assert len(caplog.messages) == 3

@@ -46,6 +46,17 @@ QUIRKS: Mapping[str, Sequence[Quirk]] = {
             ),
         ),
         Quirk(
+            "A signature within the function",
+            "It is kept there, and passed back when the client sends it.",
+            calling([call({"name": OSLO[0], "arguments": OSLO[1], "thought_signature": "c2ln"}, index=0, id="a")]),
+            Right(
+                calls=[OSLO],
+                finish="tool_calls",
+                calls_have={"function": {"name": OSLO[0], "arguments": OSLO[1], "thought_signature": "c2ln"}},
+            ),
+            asked=TOOLS,
+        ),
+        Quirk(
             "The arguments are an object",
             "They are its JSON.",
             calling([call({"name": OSLO[0], "arguments": {"city": "Oslo"}}, index=0, id="a")]),

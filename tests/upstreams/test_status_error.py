@@ -312,3 +312,28 @@ def test_a_filter_s_code_is_kept_within_an_answer_too() -> None:
     assert (type(error), error.code) == (UpstreamRejected, "content_filter")
     error = failure_of({"message": "Too long", "code": "context_length_exceeded"})
     assert (type(error), error.code) == (UpstreamRejected, "context_length_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text", "code"),
+    [
+        ({"Message": "slow down"}, 429, "slow down", "upstream_rate_limited"),
+        (
+            {"error": {"message": "Provider returned error", "metadata": {"raw": "no GPU"}}},
+            500,
+            "no GPU",
+            "upstream_error",
+        ),
+        (
+            {"error": {"message": "Filtered", "code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}}},
+            400,
+            "Filtered",
+            "content_filter",
+        ),
+        ({"error": {"code": "DeploymentNotFound", "message": "No deployment"}}, 404, "", "model_not_found"),
+        ({"error": {"code": "model_not_found", "message": "No"}}, 400, "", "model_not_found"),
+    ],
+)
+def test_errors_of_further_servers_are_read(body: object, status: int, text: str, code: str) -> None:
+    error = error_from_status(HTTPStatusError(status, read_error(json.dumps(body).encode())), "m")
+    assert (error.code, text in error.message) == (code, True)

@@ -176,7 +176,7 @@ def _message(message: _Message, raw: dict[str, Any], index: int) -> Message:
     path = f"messages[{index}]"
     _check(message, path)
     calls = [
-        ToolCall(call.id, call.function.name, call.function.arguments, _extra(given, _CALL_FIELDS))
+        ToolCall(call.id, call.function.name, call.function.arguments, _call_extra(given))
         for call, given in zip(message.tool_calls or (), raw.get("tool_calls") or (), strict=True)
     ]
     if message.function_call:  # the older spelling of a single call
@@ -217,12 +217,19 @@ def _extra(raw: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return {name: item for name, item in raw.items() if name not in known and item is not None}
 
 
+def _call_extra(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the further fields of a call, and those within its function under `function`."""
+    inside = _extra(raw["function"], _FUNCTION_CALL_FIELDS)
+    return _extra(raw, _CALL_FIELDS) | ({"function": inside} if inside else {})
+
+
 # As OpenAI checks it. A tool's name is checked only where tools are emulated: many servers take dots and slashes.
 _AUTHOR = re.compile(r"[^\s<|\\/>]{1,64}")
 _PLAIN_FIELDS = frozenset({"role", "content"})
 _PLAIN_ROLES = frozenset({"system", "developer", "user", "assistant"})
 _MESSAGE_FIELDS = frozenset(_Message.__struct_fields__) - {"name"}
 _FUNCTION_FIELDS = _MESSAGE_FIELDS | {"name"}
+_FUNCTION_CALL_FIELDS = frozenset({"name", "arguments"})
 _CALL_FIELDS = frozenset({"type", "function", "id", "index"})
 PART_TYPES = ("text", "image_url", "input_audio", "file", "refusal")
 _PART_FIELDS = frozenset({"type", "text", "refusal", "image_url"})

@@ -107,7 +107,12 @@ def _message(choice: CompletionChoice, request: ChatRequest) -> dict[str, Any]:
             message["function_call"] = _function(choice.tool_calls[0])
         else:
             message["tool_calls"] = [
-                {**call.extra, "id": call.id, "type": "function", "function": _function(call)}
+                {
+                    **call.extra,
+                    "id": call.id,
+                    "type": "function",
+                    "function": {**_within(call.extra), **_function(call)},
+                }
                 for call in choice.tool_calls
             ]
     return message
@@ -132,4 +137,12 @@ def _tool_call_delta(event: ToolCallDelta) -> dict[str, Any]:
         head = {"index": event.index, "id": event.id, "type": "function", "function": _function_delta(event)}
     else:
         head = {"index": event.index, "function": _function_delta(event)}
-    return {**event.extra, **head} if event.extra else head
+    if not event.extra:
+        return head
+    return {**event.extra, **head, "function": {**_within(event.extra), **_function_delta(event)}}
+
+
+def _within(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the further fields within a call's function."""
+    inside = extra.get("function")
+    return dict(inside) if isinstance(inside, dict) else {}

@@ -25,8 +25,20 @@ _LOWER_EFFORT = {"max": "xhigh", "xhigh": "high"}
 _EFFORT_PARAM = re.compile(r"effort|\A(?:reasoning|think)\Z", re.IGNORECASE)
 _EFFORT = re.compile(r"reasoning[ _.-]?effort|\b(?:reasoning|think(?:ing)?) value", re.IGNORECASE)
 _OPTIONS = re.compile(r"stream_options|streamOptions|include_usage", re.IGNORECASE)
-_DEVELOPER = re.compile(r"\bdeveloper\b", re.IGNORECASE)
-_STREAM = re.compile(r"\bstream(?:ing|ed|s)?\b", re.IGNORECASE)
+# A text may quote the client's own words, so it must say of a role, or of streaming, that it is not taken.
+_NOT_TAKEN = (
+    r"(?:not (?:be )?(?:supported|allowed|permitted|available|enabled|accepted)|unsupported|disabled"
+    r"|(?:does not|doesn't|cannot|can't) (?:support|stream|allow))"
+)
+_DEVELOPER = re.compile(
+    r"\brole\b.{0,80}(?:developer|should be|must be|expected|one of|not (?:supported|allowed))"
+    r"|(?:unknown|unexpected|invalid|unsupported|developer).{0,40}\brole\b|\bdeveloper['\"`]? is not",
+    re.IGNORECASE | re.DOTALL,
+)
+_STREAM = re.compile(
+    rf"\bstream(?:ing)?\b.{{0,60}}{_NOT_TAKEN}|{_NOT_TAKEN}.{{0,60}}\bstream(?:ing)?\b", re.IGNORECASE | re.DOTALL
+)
+_FIELD = "field "  # before a field's name: it must not be taken for one of the others
 _USUAL = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call"})
 _USUAL_IN_CALLS = frozenset({"id", "type", "function"})
 
@@ -60,7 +72,7 @@ class _Developer:
         return ["developer"] if any(message["role"] == "developer" for message in body["messages"]) else []
 
     def refused(self, _name: str, error: HTTPStatusError) -> bool:
-        return bool(_DEVELOPER.search(error.text))
+        return bool(_DEVELOPER.search(f"{error.param}: {error.text}"))
 
     def without(self, names: Collection[str], body: Wire) -> Wire:
         messages = [{**turn, "role": "system"} if turn["role"] in names else turn for turn in body["messages"]]
@@ -85,15 +97,18 @@ class _AnswerFields:
     """Fields of an earlier answer that come back: of a message, and of its calls."""
 
     def found(self, body: Wire) -> Collection[str]:
-        names = dict.fromkeys(name for turn in _answers(body) for name in turn if name not in _USUAL)
+        names = {_FIELD + name for turn in _answers(body) for name in turn if name not in _USUAL}
         calls = (call for turn in _answers(body) for call in turn.get("tool_calls") or ())
-        return [*names, *dict.fromkeys(name for call in calls for name in call if name not in _USUAL_IN_CALLS)]
+        return names | {_FIELD + name for call in calls for name in call if name not in _USUAL_IN_CALLS}
 
     def refused(self, name: str, error: HTTPStatusError) -> bool:
+        name = name.removeprefix(_FIELD)
         said = f"{error.param} {error.text}"
         return name in said and bool(re.search(rf"\b{re.escape(name)}\b", said))
 
     def without(self, names: Collection[str], body: Wire) -> Wire:
+        names = {name.removeprefix(_FIELD) for name in names}
+
         def of_answer(turn: Wire) -> Wire:
             kept = _without(names, turn, _USUAL)
             if calls := turn.get("tool_calls"):
@@ -109,14 +124,14 @@ class _Stream:
         return ["stream"] if body.get("stream") else []
 
     def refused(self, _name: str, error: HTTPStatusError) -> bool:
-        return bool(_STREAM.search(f"{error.param} {error.text}"))
+        return error.param == "stream" or bool(_STREAM.search(error.text))
 
     def without(self, _names: Collection[str], body: Wire) -> Wire:
         return {**{key: value for key, value in body.items() if key != "stream_options"}, "stream": False}
 
 
-# In the order in which a refusal's text is read: the later ones are vaguer.
-_CONCESSIONS: tuple[Concession, ...] = (_StreamOptions(), _Effort(), _AnswerFields(), _Developer(), _Stream())
+# In the order in which a refusal is read: a client may name a field like one of the others, and the last are vague.
+_CONCESSIONS: tuple[Concession, ...] = (_AnswerFields(), _StreamOptions(), _Effort(), _Developer(), _Stream())
 
 
 class Concessions:
@@ -125,6 +140,7 @@ class Concessions:
     def __init__(self, omitted: Collection[Omittable] = ()) -> None:
         self._omitted = omitted
         self._refused: dict[tuple[str, str], float] = {}  # (model, name) → until when it is not sent
+        self._fields: dict[tuple[str, str], float] = {}  # the same for fields of answers
 
     def send(self, body: Wire, send: Callable[[Wire], T]) -> T:
         """Return what `send` returns for the body, or for what is left of it after refusals.
@@ -168,13 +184,16 @@ class Concessions:
         return body
 
     def _is_omitted(self, model: str, name: str) -> bool:
-        kind = "reasoning" if name.startswith("reasoning") and " " not in name else name
-        return kind in self._omitted or time.monotonic() < self._refused.get((model, name), 0.0)
+        kind = "reasoning" if name.startswith((f"{_FIELD}reasoning", f"{_FIELD}thinking")) else name
+        known = self._fields if name.startswith(_FIELD) else self._refused
+        return kind in self._omitted or time.monotonic() < known.get((model, name), 0.0)
 
     def _remember(self, key: tuple[str, str]) -> None:
-        if len(self._refused) >= _MOST_KNOWN:
-            del self._refused[next(iter(self._refused))]  # the oldest
-        self._refused[key] = time.monotonic() + _KNOWN_SECONDS
+        # A client may invent fields: they must not push out what is refused to all.
+        known = self._fields if key[1].startswith(_FIELD) else self._refused
+        if len(known) >= _MOST_KNOWN:
+            del known[next(iter(known))]  # the oldest
+        known[key] = time.monotonic() + _KNOWN_SECONDS
 
 
 def _meant(body: Wire, error: HTTPStatusError) -> tuple[Concession, set[str]] | None:

@@ -23,8 +23,9 @@ from gpt_oss_proxy.upstreams.openai.finish_reasons import ending_of
 from gpt_oss_proxy.upstreams.openai.framing import DONE, Document, Framer
 from gpt_oss_proxy.upstreams.openai.think_tags import ThinkTags
 from gpt_oss_proxy.upstreams.openai.tool_calls import ToolCalls, new_call_id
+from gpt_oss_proxy.upstreams.openai.usage import read_usage
 from gpt_oss_proxy.upstreams.status_error import failure_in, failure_of
-from gpt_oss_proxy.upstreams.values import count, json_value, kept, read_lines
+from gpt_oss_proxy.upstreams.values import json_value, kept, read_lines
 
 Wire = dict[str, Any]
 _Scope = Literal["answer", "choice", "message"]
@@ -105,6 +106,7 @@ class OpenAIDecoder(Decoder):
         self._has_deltas = False
         self._message = ""  # text that came as `message`, which may be told anew each time
         self._extra: dict[_Scope, Wire] = {"answer": {}, "choice": {}}
+        self._message_fields: set[str] = set()  # the further fields of the message that have come
         self._tags = ThinkTags() if think_tags else None
         self._unknown_reason = unknown_reason
 
@@ -208,9 +210,11 @@ class OpenAIDecoder(Decoder):
         for reasoning, text in self._tags.rest() if self._tags else ():
             (self.think if reasoning else self.say)(text)
         if not self._begun and self._framer.remark:
-            raise UpstreamProtocolError(self._with_remark(UpstreamProtocolError.message))
-        if not (self.ended or self._is_whole or self._ending):
-            raise UpstreamIncomplete(self._with_remark(UpstreamIncomplete.message))
+            raise UpstreamProtocolError(self._with_remark(UpstreamProtocolError.message), reason=self._remark)
+        # Without a finish reason [DONE] may come behind a failure that only words tell of.
+        is_cut = not self._reason and (self._framer.remark or not self._calls.are_whole)
+        if not (self.ended or self._is_whole or self._ending) or is_cut:
+            raise UpstreamIncomplete(self._with_remark(UpstreamIncomplete.message), reason=self._remark)
         self._calls.finish()
         known = ending_of(self._reason)
         if self._reason and not known:
@@ -226,8 +230,11 @@ class OpenAIDecoder(Decoder):
 
     def _with_remark(self, message: str) -> str:
         """Return the message with what the server said beside an answer."""
-        said = quote(self._framer.remark.decode("utf-8", "replace"))
-        return f"{message} It said: {said}" if said else message
+        return f"{message} It said: {self._remark}" if self._remark else message
+
+    @property
+    def _remark(self) -> str:
+        return quote(self._framer.remark.decode("utf-8", "replace"))
 
     def _take_chunk(self, chunk: Wire) -> None:
         if error := failure_in(chunk):
@@ -253,11 +260,13 @@ class OpenAIDecoder(Decoder):
         delta, message = choice.get("delta"), choice.get("message")
         if not isinstance(delta, dict | None) or not isinstance(message, dict | None):
             raise UpstreamProtocolError
-        if isinstance(delta, dict) and (self._brings_output(delta) or not isinstance(message, dict)):
-            self._has_deltas = self._has_deltas or self._brings_output(delta)
+        if delta and self._brings_output(delta):
+            self._has_deltas = True
             self._take_message(delta)
-        elif isinstance(message, dict) and not self._has_deltas:
+        elif message and not self._has_deltas:
             self._take_whole(message)
+        elif message:
+            self._take_rest(message)
         elif isinstance(choice.get("text"), str):
             self._say(choice["text"])
         self._take_extra("choice", choice)
@@ -290,6 +299,15 @@ class OpenAIDecoder(Decoder):
             message = {**message, "content": new}
         self._take_message(message)
         self._has_deltas = False
+
+    def _take_rest(self, message: Wire) -> None:
+        """Take what a `message` behind deltas has more than they had."""
+        content = message.get("content")
+        if isinstance(content, str) and not self._tags:
+            self._say(content[self.position :])
+        if not self._calls:
+            self._take_calls(message)
+        self._take_extra("message", {k: value for k, value in message.items() if k not in self._message_fields})
 
     def _take_message(self, message: Wire) -> None:
         self._think(message)
@@ -361,20 +379,11 @@ class OpenAIDecoder(Decoder):
         if scope == "message":
             self._outputs += 1
             self._answers = True
+            self._message_fields.update(fields)
         self.emit(Extra(scope, fields))
 
     def _take_usage(self, usage: Any) -> None:
-        if not isinstance(usage, dict):
-            return
-        prompt = _first_count(usage, "prompt_tokens", "input_tokens")
-        completion = _first_count(usage, "completion_tokens", "output_tokens")
-        if prompt is not None and completion is not None:
-            self._usage = Usage(
-                prompt,
-                completion,
-                _detail(usage, "completion_tokens_details", "reasoning_tokens"),
-                _detail(usage, "prompt_tokens_details", "cached_tokens"),
-            )
+        self._usage = read_usage(usage) or self._usage
 
 
 def _ours(choices: list[Any]) -> list[Wire]:
@@ -386,12 +395,3 @@ def _ours(choices: list[Any]) -> list[Wire]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _first_count(usage: Wire, *names: str) -> int | None:
-    return next((number for name in names if (number := count(usage, name)) is not None), None)
-
-
-def _detail(usage: Wire, name: str, detail: str) -> int:
-    details = usage.get(name)
-    return (count(details, detail) or 0) if isinstance(details, dict) else 0

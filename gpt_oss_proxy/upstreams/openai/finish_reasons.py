@@ -4,6 +4,7 @@ Sources: the references of OpenAI, Azure, Mistral, DeepSeek, Zhipu, Moonshot, To
 llama.cpp and Ollama; Anthropic's, Google's, Amazon's and Cohere's own words, which gateways in between hand on.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -18,7 +19,7 @@ REASONS: Mapping[Ending, tuple[str, ...]] = {
     ),
     "length": (
         *("length", "max_tokens", "max_token", "max_output_tokens", "max_completion_tokens", "max_new_tokens"),
-        *("model_length", "max_length", "token_limit", "incomplete", "model_context_window_exceeded"),
+        *("model_length", "max_length", "token_limit", "limit", "incomplete", "model_context_window_exceeded"),
         *("context_length_exceeded", "context_window_exceeded", "finish_reason_max_tokens", "truncated"),
     ),
     "tool_calls": ("tool_calls", "tool_call", "tool_use", "function_call", "function_calls", "tool"),
@@ -30,6 +31,7 @@ REASONS: Mapping[Ending, tuple[str, ...]] = {
     "error": (
         *("error", "abort", "aborted", "cancelled", "canceled", "cancel", "user_cancel", "network_error"),
         *("insufficient_system_resource", "internal_error", "server_error", "failed", "failure", "timeout"),
+        *("insufficient_quota", "rate_limit", "rate_limited", "abort_error"),
         *("error_limit", "malformed_function_call", "unexpected_tool_call", "too_many_tool_calls", "overloaded"),
     ),
 }
@@ -38,4 +40,5 @@ _ENDINGS = {spelling: ending for ending, spellings in REASONS.items() for spelli
 
 def ending_of(reason: str) -> Ending | None:
     """Return what a server's word means, None if it is not known. Capitals, hyphens and spaces make no difference."""
-    return _ENDINGS.get(reason.strip().lower().replace("-", "_").replace(" ", "_"))
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason.strip())  # as in maxTokens
+    return _ENDINGS.get(re.sub(r"[- ]", "_", words).lower())

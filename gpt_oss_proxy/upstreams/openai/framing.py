@@ -7,12 +7,19 @@ two. JSON outside of events (a whole answer, a line each, an error behind events
 import re
 from collections.abc import Iterator
 
+import msgspec
+
 from gpt_oss_proxy import sse
 from gpt_oss_proxy.errors import UpstreamProtocolError, UpstreamTooLarge
 from gpt_oss_proxy.upstreams.values import json_value
 
 DONE = frozenset({b"[DONE]", b"DONE"})
 _FIELDS = (b"data", b"event", b"id", b"retry", b"")  # "" begins a comment
+_HEARTBEAT = re.compile(
+    rb'\s*(?:[.\d\s]*|null|true|false|""|\{\}|\[\]|ping|pong|ok|heart-?beat|keep-?alive|(?:\w+ )?processing'
+    rb'|\{"type": ?"(?:ping|heartbeat|keep-?alive)".{0,80}\})\s*',
+    re.IGNORECASE,
+)
 _LONGEST_REMARK = 1000  # bytes
 _STRING = re.compile(rb'"(?:[^"\\]+|\\.)*(?:"|\\?\Z)')  # to the line's end where it is not closed
 
@@ -30,6 +37,12 @@ def is_json(text: bytes) -> bool:
     except UpstreamProtocolError:
         return False
     return True
+
+
+def _error(data: bytes) -> bytes:
+    """Return a chunk for the data of an event of the type `error`."""
+    text = data if is_json(data) else msgspec.json.encode(data.decode("utf-8", "replace"))
+    return b'{"error":%b}' % text
 
 
 def _is_record(text: bytes) -> bool:
@@ -51,6 +64,7 @@ class Framer(sse.Decoder):
         self._document: list[bytes] = []  # the lines of a JSON document that is not whole
         self._document_size = 0
         self._depth = 0  # how many brackets of it are open
+        self._is_error = False  # the event that has begun is one of the type `error`
 
     @property
     def is_within(self) -> bool:
@@ -68,8 +82,9 @@ class Framer(sse.Decoder):
                 self.note(event)
 
     def note(self, text: bytes) -> None:
-        """Keep a line that is no part of an answer, if it is the first."""
-        self.remark = self.remark or text[:_LONGEST_REMARK]
+        """Keep a line that is no part of an answer, if it is the first and no heartbeat."""
+        if not _HEARTBEAT.fullmatch(text):
+            self.remark = self.remark or text[:_LONGEST_REMARK]
 
     def _feed(self, data: bytes) -> Iterator[bytes]:
         for line in self._lines.feed(data):
@@ -80,17 +95,22 @@ class Framer(sse.Decoder):
         if line.startswith(b"data:"):  # no line of a document is like this
             self._give_up_document()
             value = line[5:].removeprefix(b" ")
-            if not self._data and _is_record(value.strip()):
+            if self._is_error:
+                yield _error(value.strip())
+            elif not self._data and _is_record(value.strip()):
                 yield value.strip()
             else:
                 self._append(value)
         elif self._document or line.lstrip()[:1] in (b"{", b"["):
             yield from self._read_document(line)
         elif not line:
+            self._is_error = False
             if event := self._end_event():
                 yield event
         elif line.partition(b":")[0] not in _FIELDS:
             self.note(line)
+        elif line.startswith(b"event:"):
+            self._is_error = line[6:].strip() == b"error"
 
     def _read_document(self, line: bytes) -> Iterator[bytes]:
         self._document.append(line)

@@ -37,8 +37,8 @@ def _message(message: Message) -> Wire:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
                 **call.extra,
+                "function": {**call.extra.get("function", {}), "name": call.name, "arguments": call.arguments},
             }
             for call in message.tool_calls
         ]

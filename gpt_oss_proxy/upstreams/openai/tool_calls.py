@@ -15,6 +15,8 @@ from gpt_oss_proxy.errors import UpstreamProtocolError
 from gpt_oss_proxy.upstreams.values import json_text
 
 _KNOWN = frozenset({"id", "index", "type", "function", "name", "arguments"})
+_IN_FUNCTION = frozenset({"name", "arguments", "parameters", "input"})
+_ARGUMENTS = ("arguments", "parameters", "input")  # the first one that is there
 _OLDER = "function_call"  # stands for the index of the one call of the older spelling
 
 
@@ -67,10 +69,16 @@ class ToolCalls:
         self._calls: list[_Call] = []
         self._told = 0
         self._by_id: dict[str, _Call] = {}
+        self._whole: dict[str, str] = {}  # id → the first piece of its arguments, which may be all of them
         self._by_index: dict[int | str, _Call] = {}
 
     def __bool__(self) -> bool:
         return bool(self._told)
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether the arguments of each are a whole object, or missing."""
+        return all(not call.has_arguments or call.is_whole for call in self._calls)
 
     def take(self, elements: Any) -> None:
         """Take the `tool_calls` of a delta or a message. Raises UpstreamProtocolError if they are none."""
@@ -97,8 +105,13 @@ class ToolCalls:
         inner = element.get("function")
         function = inner if isinstance(inner, dict) else element
         call_id, name = _text(element.get("id")), _text(function.get("name"))
-        arguments = _arguments(function.get("arguments"))
+        given = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
+        arguments = _arguments(given)
+        if arguments and arguments == self._whole.get(call_id):  # some servers tell a call again at their end
+            return
         call = self._find(call_id, name, arguments, index) or self._begin(call_id)
+        if call_id and not call.has_arguments:
+            self._whole[call_id] = arguments
         if call_id:
             self._by_id[call_id] = call
             if not call.has_own_id:
@@ -106,13 +119,17 @@ class ToolCalls:
                 call.id = call.id if call.is_told else call_id
         if index is not None:
             self._by_index[index] = call
-        self._add(call, name, arguments, {key: item for key, item in element.items() if _is_extra(key, item)})
+        extra = {key: item for key, item in element.items() if _is_extra(key, item)}
+        if inside := {key: item for key, item in function.items() if key not in _IN_FUNCTION and item is not None}:
+            extra |= {"function": inside} if function is inner else {}
+        self._add(call, name, arguments, extra)
 
     def _find(self, call_id: str, name: str, arguments: str, index: int | str | None) -> _Call | None:
         """Return the call that an element goes on with, None if it begins one."""
         known = self._by_id.get(call_id) if call_id else None
         if known:  # some servers give all calls the same id
-            return None if name and known.is_told and name != known.name else known
+            is_another = name != known.name or (arguments.strip() and known.has_arguments and known.is_whole)
+            return None if name and known.is_told and is_another else known
         last = self._calls[-1] if self._calls else None
         call = last if index is None else self._by_index.get(index)
         if call is None or not call.is_told:

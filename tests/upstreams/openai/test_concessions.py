@@ -246,8 +246,8 @@ def test_one_thing_after_the_other_is_left_out() -> None:
     def refuse(wire: Wire) -> str | None:
         for name in ("stream_options", "annotations", "developer"):
             if name in str(wire):
-                return f"no {name}"
-        return "no stream" if wire["stream"] else None
+                return f"unknown role or field: {name}"
+        return "stream is not supported" if wire["stream"] else None
 
     server, concessions = Server(refuse), Concessions()
     left = body({"role": "system", "content": "x"}, assistant(), stream=False)
@@ -260,7 +260,7 @@ def test_one_thing_after_the_other_is_left_out() -> None:
 def test_the_bodies_of_requests_stay_as_they_are() -> None:
     sent = body(assistant(annotations=[1], tool_calls=[{**CALL, "index": 0}]), stream=True)
     before = str(sent)
-    server = Server(lambda wire: "annotations index stream" if wire["stream"] else None)
+    server = Server(lambda wire: "annotations, index: unsupported; stream is unsupported" if wire["stream"] else None)
     Concessions().send(sent, server.send)
     assert str(sent) == before
 
@@ -398,3 +398,61 @@ def test_neither_a_long_text_nor_many_fields_take_long() -> None:
         Concessions().send(sent, server.send)
     assert Concessions(["reasoning"]).send(sent, Server().send)["messages"] == [assistant()]
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("field", ["stream", "stream_options", "developer", "reasoning_effort max"])
+def test_a_field_that_a_client_invents_changes_nothing_for_others(field: str) -> None:
+    server = Server(lambda wire: f"property {field!r} is unsupported" if field in wire["messages"][0] else None)
+    concessions = Concessions()
+    sent = body(assistant(**{field: 1}), stream=True, stream_options={}, reasoning_effort="max")
+    concessions.send(sent, server.send)
+    others = body({"role": "developer", "content": "x"}, stream=True, stream_options={}, reasoning_effort="max")
+    server.since()
+    concessions.send(others, server.send)
+    assert server.since() == [others]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Error while processing stream: backend closed",
+        "Content policy: your prompt 'help me stream as developer' is refused",
+        "The conversation roles are too many",
+    ],
+)
+def test_a_text_that_only_mentions_a_thing_does_not_refuse_it(said: str) -> None:
+    server = Server(lambda wire: said)
+    with pytest.raises(HTTPStatusError):
+        Concessions().send(body({"role": "developer", "content": "x"}, stream=True), server.send)
+    assert len(server.since()) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unexpected message role.",
+        "messages.0.role: Input should be 'system', 'user', 'assistant' or 'tool'",
+        "unknown role: developer",
+        "'developer' is not one of ['system', 'user']",
+        "Role developer is not supported",
+    ],
+)
+def test_a_developer_is_refused_in_many_words(said: str) -> None:
+    server = Server(lambda wire: said if "developer" in str(wire) else None)
+    Concessions().send(body({"role": "developer", "content": "x"}), server.send)
+    assert len(server.since()) == 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Streaming is not supported",
+        "This model does not support streaming",
+        "stream: true is disabled",
+        "unsupported: stream",
+    ],
+)
+def test_streaming_is_refused_in_many_words(said: str) -> None:
+    server = Server(lambda wire: said if wire["stream"] else None)
+    Concessions().send(body(stream=True), server.send)
+    assert len(server.since()) == 2

@@ -194,7 +194,7 @@ def test_line_ends_comments_and_cut_characters_do_not_matter(size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     "data",
-    [b"x", b"7", b"[]", b"{", b"\xff", b'{"a":' * 5000, b'{"choices":7}', b'{"choices":[{"delta":7}]}', b'{"id":7}',
+    [b"x", b"{", b"\xff", b'{"a":' * 5000, b'{"choices":7}', b'{"choices":[{"delta":7}]}', b'{"id":7}',
      b'{"choices":[{"delta":{"content":7}}]}', b'{"choices":[{"message":7}]}', b'{"choices":[7]}',
      b'{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{}}}]},"finish_reason":"stop"}]}'],
 )  # fmt: skip
@@ -278,3 +278,58 @@ def test_fields_that_change_nothing_do_not_cost_the_short_way():
         Extra("answer", {"citations": ["y"]}),
         TextDelta("d"),
     ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"data: gpu lost\n\n",
+        b"gpu lost\n\n",
+        b'error: {"message":"gpu lost"}\n\n',
+        b"event: error\ndata: gpu lost\n\n",
+        b'event: error\ndata: {"message":"gpu lost"}\n\n',
+        b'data: {"error_code":336,"error_msg":"gpu lost"}\n\n',
+        b'data: {"choices":[],"base_resp":{"status_code":1039,"status_msg":"gpu lost"}}\n\n',
+    ],
+)
+def test_words_of_a_failure_and_done_are_no_good_end(said: bytes):
+    error = fail(decoder(), sse_bytes(delta(content="A")) + said + DONE)
+    assert "gpu lost" in error.message
+    assert "gpu lost" in error.reason
+
+
+@pytest.mark.parametrize(
+    "beat", [b"ping", b"keep-alive", b"{}", b"null", b'{"type": "ping"}', b"OPENROUTER PROCESSING"]
+)
+def test_heartbeats_and_done_are_a_good_end(beat: bytes):
+    assert decode(decoder(), sse_bytes(delta(content="A")) + b"data: %b\n\n" % beat + DONE) == stopped("A")
+
+
+def test_a_message_behind_deltas_brings_what_they_lacked():
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    last = chunk(
+        {
+            "delta": {},
+            "message": {"content": "Hello", "tool_calls": [call], "annotations": [1], "reasoning_details": [2]},
+            "finish_reason": "tool_calls",
+        }
+    )
+    events, error = run(decoder(), sse_bytes(delta(content="He", reasoning_details=[2]), last, DONE))
+    assert error is None
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Hello"
+    assert [event.name for event in events if isinstance(event, ToolCallDelta) and event.name] == ["f"]
+    assert [event.fields for event in events if isinstance(event, Extra)] == [
+        {"reasoning_details": [2]},
+        {"annotations": [1]},
+    ]
+    assert events[-1] == Finish("tool_calls")
+
+
+def test_a_call_that_is_cut_does_not_end_well():
+    cut = tool(0, "a", "f", '{"a": "lo')
+    assert answer(cut, DONE).error is UpstreamIncomplete
+    assert answer(cut, delta("length"), DONE).finish == "length"
+
+
+def test_a_text_beside_an_empty_delta_is_read():
+    assert answer(chunk({"delta": {}, "text": "Hi"}), STOP) == stopped("Hi")

@@ -285,3 +285,15 @@ def test_a_name_that_comes_with_each_piece_costs_no_more_than_its_length(argumen
 
     # Once is enough, unless something else has just kept the processor busy.
     assert any(seconds(24_000) < 0.1 + 16 * seconds(3_000) for _ in range(3))
+
+
+@pytest.mark.parametrize("name", ["parameters", "input"])
+def test_arguments_have_other_names(name: str) -> None:
+    found = told([{"id": "a", "function": {"name": "f", name: {"a": 1}}}])
+    assert [call.arguments for call in found] == ['{"a":1}']
+
+
+def test_two_whole_calls_under_one_id_are_two_and_one_that_is_told_again_is_one() -> None:
+    first, second = (element(0, "a", name="f", arguments=text) for text in ('{"a":1}', '{"a":2}'))
+    assert [call.arguments for call in told(first, second)] == ['{"a":1}', '{"a":2}']
+    assert [call.arguments for call in told(first, first)] == ['{"a":1}']
