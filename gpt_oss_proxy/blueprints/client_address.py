@@ -42,6 +42,8 @@ class ClientAddresses:
 def _read(text: str) -> Address | None:
     """Return an address, with or without its port, None if it is none."""
     text = text.strip()
+    if "%" in text:  # a zone may be any text
+        return None
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -38,7 +38,7 @@ _MODEL = "gpt_oss_proxy.model"  # in the environment: the model that the path na
 # Proxies hold a stream back unless told not to: nginx buffers it, and middleware that compresses waits for more of it.
 _STREAM_HEADERS = ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")
 _OLDER_NAMES = {"tools": "functions", "tool_choice": "function_call"}
-_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
+_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 _TOOL = re.compile(r"^(tools|tool_choice)\b((?:\[\d+\])?)(?:\.function\b)?")
 _log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from gpt_oss_proxy.errors import (
     quote,
 )
 from gpt_oss_proxy.upstreams.decoder import Decoder
+from gpt_oss_proxy.upstreams.openai.choices import choices_of
 from gpt_oss_proxy.upstreams.openai.content import read_content, thoughts_of
 from gpt_oss_proxy.upstreams.openai.finish_reasons import ending_of
 from gpt_oss_proxy.upstreams.openai.framing import DONE, Document, Framer
@@ -33,7 +34,12 @@ _Scope = Literal["answer", "choice", "message"]
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")  # the first that is there is read
 # What is read, or is ours to say. All else is kept.
 _READ: Mapping[_Scope, frozenset[str]] = {
-    "answer": frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"}),
+    "answer": frozenset(
+        {
+            *("id", "object", "created", "model", "choices", "usage", "error", "obfuscation", "finish_reason"),
+            *("delta", "message", "done", "done_reason", "created_at"),
+        }
+    ),
     "choice": frozenset({"index", "delta", "message", "text", "finish_reason", "usage", "logprobs", "error"}),
     "message": frozenset({"role", "content", "refusal", "tool_calls", "function_call", *_REASONING}),
 }
@@ -104,7 +110,7 @@ class OpenAIDecoder(Decoder):
         self._usage: Usage | None = None
         self._calls = ToolCalls(self.call, new_id)
         self._has_deltas = False
-        self._message = ""  # text that came as `message`, which may be told anew each time
+        self._messages: dict[str, str] = {}  # texts that came in a `message`, which may be told anew each time
         self._extra: dict[_Scope, Wire] = {"answer": {}, "choice": {}}
         self._message_fields: set[str] = set()  # the further fields of the message that have come
         self._tags = ThinkTags() if think_tags else None
@@ -239,18 +245,15 @@ class OpenAIDecoder(Decoder):
     def _take_chunk(self, chunk: Wire) -> None:
         if error := failure_in(chunk):
             raise error
-        choices = chunk.get("choices")
-        if not isinstance(choices, list):
-            if choices is not None:
-                raise UpstreamProtocolError
-            if not chunk.get("usage"):
-                self._framer.note(msgspec.json.encode(kept(chunk)))
-                return
+        choices = choices_of(chunk)
+        if choices is None:
+            self._framer.note(msgspec.json.encode(kept(chunk)))
+            return
         self._begun = True
         self.start(_text(chunk.get("id")))
         self._take_extra("answer", chunk)
         self._take_usage(chunk.get("usage"))
-        for choice in _ours(choices or []):
+        for choice in choices:
             self._take_choice(choice)
 
     def _take_choice(self, choice: Wire) -> None:
@@ -292,11 +295,12 @@ class OpenAIDecoder(Decoder):
     def _take_whole(self, message: Wire) -> None:
         """Take a `message` in place of a delta. Where several come, each may have all the text so far."""
         self._is_whole = self._is_document
-        content = message.get("content")
-        if isinstance(content, str):
-            new = content[len(self._message) :] if content.startswith(self._message) else content
-            self._message = content if content.startswith(self._message) else self._message + content
-            message = {**message, "content": new}
+        for name in ("content", *_REASONING):
+            before, text = self._messages.get(name, ""), message.get(name)
+            if isinstance(text, str):
+                grows = text.startswith(before)
+                self._messages[name] = text if grows else before + text
+                message = {**message, name: text[len(before) :] if grows else text}
         self._take_message(message)
         self._has_deltas = False
 
@@ -384,13 +388,6 @@ class OpenAIDecoder(Decoder):
 
     def _take_usage(self, usage: Any) -> None:
         self._usage = read_usage(usage) or self._usage
-
-
-def _ours(choices: list[Any]) -> list[Wire]:
-    """Return the choice that was asked for. A single one is it, whatever its index says: some count their chunks."""
-    if not all(isinstance(choice, dict) for choice in choices):
-        raise UpstreamProtocolError
-    return choices if len(choices) == 1 else [choice for choice in choices if not choice.get("index")]
 
 
 def _text(value: Any) -> str:

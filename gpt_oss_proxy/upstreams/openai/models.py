@@ -16,15 +16,17 @@ _LENGTHS = (
     *("max_model_len", "context_length", "context_window", "max_context_length", "max_context_window", "n_ctx"),
     *("inputTokenLimit", "max_input_tokens", "max_sequence_length"),
 )
-_IDS = ("id", "name", "model")
+_IDS = ("id", "name", "model", "model_name", "model_id")
 
 
 def read_models(body: bytes) -> tuple[Model, ...]:
     """Return the models of a list. Raises UpstreamProtocolError if it is none."""
     value = json_value(body)
+    if isinstance(value, dict) and isinstance(value.get("result"), dict | list):
+        value = value["result"]
     items = value
     if isinstance(value, dict):
-        items = next((value[name] for name in ("data", "models") if value.get(name) is not None), None)
+        items = next((value[name] for name in ("data", "models", "body") if value.get(name) is not None), None)
         if (value.get("error") or items is None) and (failure := failure_in(value)):
             raise failure
         items = [] if items is None else items

@@ -333,3 +333,17 @@ def test_a_call_that_is_cut_does_not_end_well():
 
 def test_a_text_beside_an_empty_delta_is_read():
     assert answer(chunk({"delta": {}, "text": "Hi"}), STOP) == stopped("Hi")
+
+
+def test_thoughts_in_messages_that_are_told_anew_are_told_once():
+    events = [chunk({"message": {"reasoning": text}}) for text in ("th", "think", "think")]
+    found = answer(*events, chunk({"message": {"reasoning": "think", "content": "Hi"}}), STOP, DONE)
+    assert (found.reasoning, found.text) == ("think", "Hi")
+
+
+def test_the_lines_of_ollama_s_own_api_are_read():
+    lines = [{"model": "m", "message": {"role": "assistant", "content": text}, "done": False} for text in ("He", "llo")]
+    end = {"model": "m", "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "length"}
+    body = b"".join(json.dumps(line).encode() + b"\n" for line in (*lines, end))
+    found = decode(decoder(), body)
+    assert (found.text, found.finish, found.error) == ("Hello", "length", None)
