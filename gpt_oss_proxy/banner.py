@@ -1,18 +1,27 @@
 """What the person who starts the gateway reads: its address, its models, and a request that works."""
 
+import contextlib
 import json
 import shlex
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+import gevent
+
 from gpt_oss_proxy.app import UPSTREAMS
+from gpt_oss_proxy.errors import GatewayError
 from gpt_oss_proxy.settings import Settings
-from gpt_oss_proxy.upstreams.base import Upstream
+from gpt_oss_proxy.upstreams.base import Model, Upstream
+
+_SECONDS = 2.0  # for a list of models: the workers begin when it is there
 
 
 def banner(settings: Settings, upstreams: Sequence[Upstream], base: str, curl: str) -> str:
-    """Return the lines. `base` is the address for people, `curl` the same as curl takes it. No upstream is asked."""
-    known = {upstream.name: [model.id for model in upstream.known_models()] for upstream in upstreams}
+    """Return the lines. `base` is the address for people, `curl` the same as curl takes it.
+
+    A server whose models are not known is asked for them: without an answer its list is what there is to try.
+    """
+    known = {upstream.name: [model.id for model in _models(upstream)] for upstream in upstreams}
     models = list(dict.fromkeys(model for ids in known.values() for model in ids))
     models += [f"those of {_host(settings, name)}" for name, ids in known.items() if not ids]
     key = " -H 'Authorization: Bearer KEY'" if settings.api_keys else ""
@@ -24,6 +33,15 @@ def banner(settings: Settings, upstreams: Sequence[Upstream], base: str, curl: s
         f"Try{access}:\n"
         f"  curl {curl}{_path_and_body(settings, known)}{key}"
     )
+
+
+def _models(upstream: Upstream) -> tuple[Model, ...]:
+    models = upstream.known_models()
+    if not models:
+        with contextlib.suppress(GatewayError), gevent.Timeout(_SECONDS, False):  # type: ignore[arg-type] # it is left
+            models = upstream.models()
+        upstream.drop_idle()
+    return models
 
 
 def _path_and_body(settings: Settings, known: dict[str, list[str]]) -> str:

@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 
+from gpt_oss_proxy import banner as module
 from gpt_oss_proxy.app import build_upstreams
 from gpt_oss_proxy.banner import banner
 from gpt_oss_proxy.settings import Settings
+from tests.upstreams.raw_server import RawServer, with_length
 
 SERVER = "http://ada:secret@models.example:8000/v1"
 FOUR = "gpt-oss-20b, gpt-oss-120b, gpt-4o, gpt-4o-mini"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 0.01)
 
 
 def printed(**environ: str) -> list[str]:
@@ -84,3 +91,24 @@ def test_nothing_secret_is_printed() -> None:
     text = "\n".join(printed(**OWN, API_KEYS="sk-secret", OPENAI_API_KEY="sk-secret"))
     assert "secret" not in text
     assert hashlib.sha256(b"sk-secret").hexdigest() not in text
+
+
+def test_a_server_whose_models_are_not_known_is_asked_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 5)
+    server = RawServer([with_length(b'{"data":[{"id":"a"},{"id":"b"}]}')])
+    _, models, _, command = printed(OPENAI_BASE_URL=f"{server.url}/v1", **NO_DEFAULTS)
+    server.stop()
+    assert models == "Models: a, b"
+    assert asked(command)[0] == "/v1/chat/completions"
+
+
+def test_a_server_beside_the_defaults_is_the_one_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 5)
+    server = RawServer([with_length(b'{"data":[{"id":"a"}]}')])
+    command = printed(OPENAI_BASE_URL=f"{server.url}/v1")[-1]
+    server.stop()
+    assert asked(command)[1]["model"] == "a"
+
+
+def test_a_server_that_is_down_holds_nothing_up() -> None:
+    assert asked(printed(OPENAI_BASE_URL="http://127.0.0.1:9/v1")[-1])[0] == "/v1/models"

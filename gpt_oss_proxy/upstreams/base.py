@@ -57,6 +57,10 @@ class Upstream(abc.ABC):
         """Return the models that are known without asking the server; () if only the server knows them."""
         return self.models()
 
+    def drop_idle(self) -> None:
+        """Close idle connections: processes that are forked must not share them."""
+        self._transport.close()
+
     @abc.abstractmethod
     def build(self, request: ChatRequest) -> tuple[str, Mapping[str, str], bytes]:
         """Return (URL, headers, body) of the POST that asks this. Raises InvalidRequest for what it cannot take."""
