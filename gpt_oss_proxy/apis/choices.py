@@ -4,7 +4,7 @@ Of a chunk only what it tells changes within a choice, so what stands before and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -30,12 +30,17 @@ _json = msgspec.json.encode
 _OURS = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
 
 
+def further(fields: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any]:
+    """Return the server's further fields that have room beside ours."""
+    return {name: value for name, value in fields.items() if name not in ours}
+
+
 def render_whole(
     kind: str, stamp: Stamp, choices: list[dict[str, Any]], usage: Usage, extra: Mapping[str, Any]
 ) -> bytes:
     """Return the body of a whole answer. `kind` is its `object`, `extra` what its server says beside it."""
     ours = {**_stamped(kind, stamp), "choices": choices, "usage": _usage(usage)}
-    return _json(ours | {name: value for name, value in extra.items() if name not in ours})
+    return _json(ours | further(extra, ours.keys()))
 
 
 class ChunkStream(ABC):
@@ -162,8 +167,7 @@ class ChunkStream(ABC):
         out.append(sse.DONE)
 
     def _with_extra(self, tail: bytes) -> bytes:
-        extra = {name: value for name, value in self._extra.items() if name not in _OURS}
-        return tail[:1] + _members(extra) + tail[1:]
+        return tail[:1] + _members(further(self._extra, _OURS)) + tail[1:]
 
 
 def _members(fields: Mapping[str, Any]) -> bytes:

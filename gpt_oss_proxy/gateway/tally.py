@@ -37,19 +37,21 @@ class Tally:
     def add(self, events: list[Event]) -> None:
         """Take the next list of the answer."""
         for event in events:
-            kind = type(event)
-            if kind is TextDelta:
-                self._size += self._text.write(event.text)  # type: ignore[union-attr] # it is one
-                if self._size > _MOST_HELD:
-                    self._count_held(last=False)
-            elif kind is ReasoningDelta:
-                self._reasoning += self._count(event.text)  # type: ignore[union-attr] # it is one
-            elif kind is ToolCallDelta:
-                self._answer += self._count(event.name + event.arguments)  # type: ignore[union-attr] # it is one
-            elif kind is Usage:
-                self._usage = event  # type: ignore[assignment] # it is one
-            elif kind is Finish:
-                self.finish = event.reason  # type: ignore[union-attr] # it is one
+            match event:
+                case TextDelta():
+                    self._size += self._text.write(event.text)
+                    if self._size > _MOST_HELD:
+                        self._count_held(last=False)
+                case ReasoningDelta():
+                    self._reasoning += self._tokens(event.text)
+                case ToolCallDelta():
+                    self._answer += self._tokens(event.name + event.arguments)
+                case Usage():
+                    self._usage = event
+                case Finish():
+                    self.finish = event.reason
+                case _:
+                    pass
 
     @property
     def has_begun(self) -> bool:
@@ -81,4 +83,8 @@ class Tally:
         self._text = io.StringIO(text[end:])
         self._size = self._text.seek(0, io.SEEK_END)
         if end:
-            self._answer += self._count(text[:end])
+            self._answer += self._tokens(text[:end])
+
+    def _tokens(self, text: str) -> int:
+        """Return how many tokens a text has; 0 where the upstream has reported them, for then no count is needed."""
+        return 0 if self._usage else self._count(text)

@@ -99,12 +99,12 @@ FORMS: Mapping[str, Sequence[Quirk]] = {
         reported("message-in-place-of-delta", "It is read."),
         Quirk(
             "`message` in place of `delta` in each chunk, with all the text so far",
-            "What is new is told.",
+            "Only the new text is sent.",
             stream(*({"choices": [{"index": 0, "message": {"content": text}}]} for text in ("Hel", "Hello")), STOP),
         ),
         Quirk(
             "`message` with the whole text beside the last `delta`",
-            "It is not told again.",
+            "The text is not repeated.",
             stream(chunk(HE), chunk(LLO), chunk({}, "stop", message={"role": "assistant", "content": "Hello"})),
         ),
         reported("choice-index-grows", "The one choice of a chunk is the one that was asked for."),

@@ -35,7 +35,9 @@ QUIRKS: Mapping[str, Sequence[Quirk]] = {
         ),
         reported("call-without-id", "It gets one that no other call has.", Right(calls=[OSLO], finish="tool_calls")),
         reported("call-empty-arguments", "They are `{}`.", Right(calls=[("now", "{}")], finish="tool_calls")),
-        reported("call-name-arrives-late", "The call is told with its name.", Right(calls=[OSLO], finish="tool_calls")),
+        reported(
+            "call-name-arrives-late", "The call is sent with that name.", Right(calls=[OSLO], finish="tool_calls")
+        ),
         reported(
             "call-thought-signature",
             "It is kept beside the call, and passed back when the client sends it.",
@@ -65,7 +67,7 @@ QUIRKS: Mapping[str, Sequence[Quirk]] = {
         ),
         Quirk(
             "Arguments come before the name",
-            "They are told behind it.",
+            "They are sent after the name.",
             calling(
                 [call({"arguments": '{"city": '}, index=0, id="a")],
                 [call({"name": "get_weather", "arguments": '"Oslo"}'}, index=0)],
@@ -244,7 +246,7 @@ QUIRKS: Mapping[str, Sequence[Quirk]] = {
     "Errors": (
         reported(
             "error-body-as-array",
-            "Its message is told.",
+            "The client gets its message.",
             Right(code="upstream_rejected", says="web_search_options"),
         ),
         reported(
@@ -277,7 +279,7 @@ QUIRKS: Mapping[str, Sequence[Quirk]] = {
         ),
         Quirk(
             "`detail`, as FastAPI has it",
-            "Its message is told.",
+            "The client gets its message.",
             document(
                 {"detail": [{"loc": ["body", "top_k"], "msg": "too high", "type": "x"}]},
                 status=b"422 Unprocessable Entity",
@@ -286,7 +288,7 @@ QUIRKS: Mapping[str, Sequence[Quirk]] = {
         ),
         Quirk(
             "An error that is a text",
-            "Its message is told.",
+            "The client gets its message.",
             document({"error": "no such thing as top_k"}, status=b"400 Bad Request"),
             Right(code="upstream_rejected", says="no such thing as top_k"),
         ),

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from gpt_oss_proxy.apis.base import Stamp
-from gpt_oss_proxy.apis.choices import ChunkStream, render_whole
+from gpt_oss_proxy.apis.choices import ChunkStream, further, render_whole
 from gpt_oss_proxy.apis.reasoning import FIELDS, placed
 from gpt_oss_proxy.chat.collect import Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import FinishReason, ToolCallDelta
@@ -29,7 +29,7 @@ def render(completion: Completion, stamp: Stamp, request: ChatRequest) -> bytes:
             "message": _message(placed(choice, request.reasoning_format), request),
             "logprobs": None,
             "finish_reason": _reason(choice.finish_reason, request),
-            **_further(choice.extra, _CHOICE),
+            **further(choice.extra, _CHOICE),
         }
         for index, choice in enumerate(completion.choices)
     ]
@@ -71,12 +71,12 @@ class ChunkRenderer(ChunkStream):
 
     def tell_extra(self, fields: Mapping[str, Any]) -> bytes:
         """Return further fields of the message."""
-        kept = _further(fields, _MESSAGE)
+        kept = further(fields, _MESSAGE)
         return b'"delta":' + _json(kept) if kept else b""
 
     def choice_extra(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return those of a choice that have room beside ours."""
-        return _further(fields, _CHOICE)
+        return further(fields, _CHOICE)
 
     def reason(self, reason: FinishReason) -> str:
         """Return the reason as the request's spelling has it."""
@@ -97,7 +97,7 @@ def _message(choice: CompletionChoice, request: ChatRequest) -> dict[str, Any]:
         "content": choice.text,
         "refusal": None,
         "annotations": [],
-        **_further(choice.message_extra, _MESSAGE),
+        **further(choice.message_extra, _MESSAGE),
     }
     if choice.reasoning:
         message |= dict.fromkeys(FIELDS[request.reasoning_format], choice.reasoning)
@@ -116,11 +116,6 @@ def _message(choice: CompletionChoice, request: ChatRequest) -> dict[str, Any]:
                 for call in choice.tool_calls
             ]
     return message
-
-
-def _further(fields: Mapping[str, Any], ours: frozenset[str]) -> dict[str, Any]:
-    """Return the server's further fields that have room beside ours."""
-    return {name: value for name, value in fields.items() if name not in ours}
 
 
 def _function(call: ToolCall) -> dict[str, str]:
