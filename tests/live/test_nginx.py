@@ -301,7 +301,7 @@ def test_two_gateways_are_renewed_one_after_the_other_without_a_failed_request(
         os.kill(nginx, signal.SIGHUP)
         wait_for("nginx' old workers to end", lambda: (now := set(workers(nginx))) and not now & before)
 
-    load = Steady(address)
+    load = Steady(address, asks_again=True)
     with load.asking():
         load.go_on()
         reload(f"{first} down", second)
