@@ -17,9 +17,9 @@ from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 
-from gpt_oss_proxy.misspelt import near_misses  # noqa: E402
-from gpt_oss_proxy.output import STDERR, STDOUT, text_of  # noqa: E402
-from gpt_oss_proxy.settings import Settings, SettingsError  # noqa: E402
+from gpt_oss_proxy.config.misspelt import near_misses  # noqa: E402
+from gpt_oss_proxy.config.settings import Settings, SettingsError  # noqa: E402
+from gpt_oss_proxy.net.output import STDERR, STDOUT, text_of  # noqa: E402
 
 # Before gunicorn takes them for its log: a reader that stalls, or a full disk, must not stop the master or a worker.
 sys.stdout, sys.stderr = sys.stdout and text_of(STDOUT), sys.stderr and text_of(STDERR)
@@ -36,7 +36,7 @@ except SettingsError as error:
 
 bind = f"{settings.host}:{settings.port}"
 workers = settings.web_concurrency
-worker_class = "gpt_oss_proxy.server.worker.Worker"
+worker_class = "gpt_oss_proxy.net.server.worker.Worker"
 # A connection above it would hang without a word; idle ones count, and all requests may meet in one worker.
 worker_connections = settings.max_requests + 4096
 preload_app = True  # the token vocabulary (70 MB) is loaded once, and shared by all workers

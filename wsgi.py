@@ -3,8 +3,8 @@
 import sys
 
 from gpt_oss_proxy.app import create_app
-from gpt_oss_proxy.gateway.access_log import log_to_stdout
-from gpt_oss_proxy.settings import SettingsError
+from gpt_oss_proxy.config.settings import SettingsError
+from gpt_oss_proxy.gateway.observe.access_log import log_to_stdout
 
 try:
     app = create_app()

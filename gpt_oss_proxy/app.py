@@ -8,32 +8,32 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, request
 
-from gpt_oss_proxy.apis import chat_completions, completions
-from gpt_oss_proxy.apis.base import ClientApi
-from gpt_oss_proxy.blueprints import every_answer, inference, models, openapi, operations
+from gpt_oss_proxy.apis.base import ClientApi, render_error
+from gpt_oss_proxy.apis.openai import chat_completions, completions
+from gpt_oss_proxy.blueprints import inference, models, openapi, operations, response_middleware
 from gpt_oss_proxy.blueprints.client_address import ClientAddresses
 from gpt_oss_proxy.blueprints.lean_flask import LeanFlask
-from gpt_oss_proxy.chat.tokens import O200k, Vocabulary
-from gpt_oss_proxy.gateway.auth import Keys
-from gpt_oss_proxy.gateway.board import Board
-from gpt_oss_proxy.gateway.body_budget import BodyBudget
-from gpt_oss_proxy.gateway.breaker import Breaker
-from gpt_oss_proxy.gateway.call import Candidate
+from gpt_oss_proxy.config.settings import Settings, SettingsError
+from gpt_oss_proxy.emulation.tokens import O200k, Vocabulary
+from gpt_oss_proxy.errors import GatewayError
+from gpt_oss_proxy.gateway.attempts import Target
+from gpt_oss_proxy.gateway.caller import Keys
+from gpt_oss_proxy.gateway.circuit import Breaker
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
-from gpt_oss_proxy.gateway.guard import Guard
-from gpt_oss_proxy.gateway.health import Health
-from gpt_oss_proxy.gateway.metrics import Metrics
-from gpt_oss_proxy.gateway.peers import Peers
-from gpt_oss_proxy.gateway.places import Places
-from gpt_oss_proxy.gateway.relay import TimeLimits
+from gpt_oss_proxy.gateway.gate import UpstreamGate
+from gpt_oss_proxy.gateway.limits import BodyBudget, ConcurrencyLimit
+from gpt_oss_proxy.gateway.observe.health import Health
+from gpt_oss_proxy.gateway.observe.metrics import Metrics
 from gpt_oss_proxy.gateway.router import Router
-from gpt_oss_proxy.settings import Settings, SettingsError
+from gpt_oss_proxy.net.client.tls import client_context
+from gpt_oss_proxy.net.client.transport import Transport
+from gpt_oss_proxy.net.relay import TimeLimits
+from gpt_oss_proxy.stores.peers import Peers
+from gpt_oss_proxy.stores.shared_counters import SharedCounters
 from gpt_oss_proxy.upstreams.ai_sdk import AiSdk
 from gpt_oss_proxy.upstreams.base import Upstream
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.openai import OpenAI
-from gpt_oss_proxy.upstreams.tls import client_context
-from gpt_oss_proxy.upstreams.transport import Transport
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where workers meet; the name is prometheus_client's, gunicorn.conf.py makes it
 CLIENT_APIS: Mapping[str, ClientApi] = {
@@ -96,10 +96,14 @@ class Gateway(LeanFlask):
 
     upstreams: Sequence[Upstream]
     dispatcher: Dispatcher
-    board: Board
+    board: SharedCounters
     metrics: Metrics
     bodies: BodyBudget
     write_seconds: float
+
+    def render_error(self, error: GatewayError, path: str) -> bytes:  # noqa: ARG002 - one form so far
+        """Return the body of an error, for a request that is not even HTTP; `path` is '' where it is not known."""
+        return render_error(error)
 
 
 def create_app(
@@ -120,24 +124,24 @@ def create_app(
     )
     app = Gateway(__name__, static_folder=None)
     app.upstreams = upstreams
-    app.board = Board()
+    app.board = SharedCounters()
     app.write_seconds = settings.total_timeout_seconds + 5
-    guard = partial(_guard, app.board, settings)
-    guards = [guard(upstream) for upstream in upstreams]
-    router = Router(guards, build_failover(settings, guards, guard))
-    places = Places(app.board, settings.max_requests)
+    gate = partial(_gate, app.board, settings)
+    gates = [gate(upstream) for upstream in upstreams]
+    router = Router(gates, build_failover(settings, gates, gate))
+    places = ConcurrencyLimit(app.board, settings.max_requests)
     folder = os.environ.get(FOLDER)
     app.dispatcher = Dispatcher(
         router, limits, vocabulary or O200k(), places=places, peers=Peers(folder), retries=settings.retries
     )
-    metrics = app.metrics = Metrics(places, router.guards, folder=folder, commit=settings.commit)
+    metrics = app.metrics = Metrics(places, router.gates, folder=folder, commit=settings.commit)
     keys = Keys(settings.api_keys)
     app.bodies = BodyBudget(settings.max_bodies_bytes)
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the default provider
     app.url_map.strict_slashes = False  # a redirect would be an HTML page, and SDKs do not repeat a POST
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a preflight gets a 405, so no foreign page may post
-    every_answer.install(app, metrics, ClientAddresses(settings.trusted_proxies))
+    response_middleware.install(app, metrics, ClientAddresses(settings.trusted_proxies))
     app.register_blueprint(operations.blueprint(app.dispatcher, router, metrics, settings.commit))
     app.register_blueprint(openapi.blueprint(CLIENT_APIS))
     for name, prefix in (("v1", "/v1"), ("bare", None)):  # without /v1 is a frequent mistake in base URLs
@@ -178,11 +182,11 @@ def build_upstreams(settings: Settings) -> tuple[Upstream, ...]:
 
 
 def build_failover(
-    settings: Settings, guards: Sequence[Guard], guard: Callable[[Upstream], Guard]
-) -> dict[str, list[Candidate]]:
+    settings: Settings, gates: Sequence[UpstreamGate], gate: Callable[[Upstream], UpstreamGate]
+) -> dict[str, list[Target]]:
     """Return who else is asked for which model; servers that only FAILOVER names are built here, each once."""
-    known = {guard.upstream.name: guard for guard in guards}
-    found: dict[str, list[Candidate]] = {}
+    known = {gate.upstream.name: gate for gate in gates}
+    found: dict[str, list[Target]] = {}
     for model, named, model_there in settings.failover:
         if named not in known:
             protocol, plus, url = named.partition("+")
@@ -194,8 +198,8 @@ def build_failover(
             there: dict[str, Any] = {UPSTREAMS[protocol].url: url, "openai_api_key": ""}
             upstream = _build(UPSTREAMS[protocol], dataclasses.replace(settings, **there))
             upstream.name = f"{protocol}-{1 + sum(name.startswith(protocol) for name in known)}"
-            known[named] = guard(upstream)
-        found.setdefault(model, []).append(Candidate(known[named], model_there))
+            known[named] = gate(upstream)
+        found.setdefault(model, []).append(Target(known[named], model_there))
     return found
 
 
@@ -217,7 +221,7 @@ def _build(protocol: Protocol, settings: Settings) -> Upstream:
     return upstream
 
 
-def _guard(board: Board, settings: Settings, upstream: Upstream) -> Guard:
+def _gate(board: SharedCounters, settings: Settings, upstream: Upstream) -> UpstreamGate:
     breaker = Breaker(board, failures=settings.breaker_failures, seconds=settings.breaker_seconds)
     health = Health(board, upstream.name, upstream.host)
-    return Guard(upstream, breaker, Places(board, settings.max_requests_per_upstream), health)
+    return UpstreamGate(upstream, breaker, ConcurrencyLimit(board, settings.max_requests_per_upstream), health)

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import gevent
 
 from gpt_oss_proxy.app import UPSTREAMS
+from gpt_oss_proxy.config.settings import Settings
 from gpt_oss_proxy.errors import GatewayError
-from gpt_oss_proxy.settings import Settings
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 
 _SECONDS = 2.0  # for a list of models: the workers begin when it is there

@@ -9,20 +9,20 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from gpt_oss_proxy.app import Gateway, create_app
-from gpt_oss_proxy.chat.collect import Collector, Completion
+from gpt_oss_proxy.chat.completion import Collector, Completion
 from gpt_oss_proxy.chat.events import Event, TextDelta
-from gpt_oss_proxy.chat.lists import Shortcut
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.gateway.access_log import Record
-from gpt_oss_proxy.gateway.board import Board
-from gpt_oss_proxy.gateway.breaker import Breaker
-from gpt_oss_proxy.gateway.guard import Guard
-from gpt_oss_proxy.gateway.health import Health
-from gpt_oss_proxy.gateway.places import Places
-from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.config.settings import Settings
+from gpt_oss_proxy.gateway.circuit import Breaker
+from gpt_oss_proxy.gateway.gate import UpstreamGate
+from gpt_oss_proxy.gateway.limits import ConcurrencyLimit
+from gpt_oss_proxy.gateway.observe.access_log import Record
+from gpt_oss_proxy.gateway.observe.health import Health
+from gpt_oss_proxy.net.client.transport import Transport
+from gpt_oss_proxy.net.lists import Shortcut
+from gpt_oss_proxy.stores.shared_counters import SharedCounters
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.transport import Transport
 
 Step = list[Event] | float | BaseException
 HELLO = [{"role": "user", "content": "Hello!"}]
@@ -51,12 +51,12 @@ class Scripted(Upstream):
         self,
         *script: Step,
         models: Sequence[str] = ("model-1",),
-        honours: frozenset[str] | None = frozenset(),
+        native_options: frozenset[str] | None = frozenset(),
     ) -> None:
         super().__init__(Transport(connect_timeout_seconds=1))
         self.script = script
         self.served: Sequence[str] | Exception = models
-        self.honours = honours
+        self.native_options = native_options
         self.asked: list[ChatRequest] = []
         self.delivered = 0
         self.shortened: list[str] = []
@@ -121,11 +121,14 @@ class Other:
             gevent.sleep(0)
 
 
-def guard(upstream: Upstream, *, failures: int = 0, places: int = 1000) -> Guard:
+def gate(upstream: Upstream, *, failures: int = 0, places: int = 1000) -> UpstreamGate:
     """Return the upstream behind a door that stays open, unless told otherwise."""
-    board = Board()
-    return Guard(
-        upstream, Breaker(board, failures=failures, seconds=10), Places(board, places), Health(board, upstream.name, "")
+    board = SharedCounters()
+    return UpstreamGate(
+        upstream,
+        Breaker(board, failures=failures, seconds=10),
+        ConcurrencyLimit(board, places),
+        Health(board, upstream.name, ""),
     )
 
 

@@ -11,10 +11,10 @@ import pytest
 from gpt_oss_proxy.app import CLIENT_APIS, UPSTREAMS, build_failover, build_upstreams, create_app
 from gpt_oss_proxy.chat.events import Finish
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.config.settings import PROTOCOLS, Settings, SettingsError, UpstreamHttp
 from gpt_oss_proxy.errors import Unauthorized, UpstreamTls
-from gpt_oss_proxy.settings import PROTOCOLS, Settings, SettingsError, UpstreamHttp
 from gpt_oss_proxy.upstreams.base import Upstream
-from tests.doubles import HELLO, Characters, Scripted, ask, gateway, guard
+from tests.doubles import HELLO, Characters, Scripted, ask, gate, gateway
 from tests.upstreams.certificates import Authority
 from tests.upstreams.raw_server import RawServer, with_length
 
@@ -198,11 +198,10 @@ def test_without_a_vocabulary_it_is_o200k() -> None:
 
 def failover(settings: Settings) -> dict[str, list[tuple[str, str]]]:
     """Who else is asked for which model, by name, and for which model there."""
-    guards = [guard(upstream) for upstream in build_upstreams(settings)]
-    found = build_failover(settings, guards, guard)
+    gates = [gate(upstream) for upstream in build_upstreams(settings)]
+    found = build_failover(settings, gates, gate)
     return {
-        model: [(candidate.guard.upstream.name, candidate.model) for candidate in candidates]
-        for model, candidates in found.items()
+        model: [(target.gate.upstream.name, target.model) for target in targets] for model, targets in found.items()
     }
 
 
@@ -229,8 +228,8 @@ def test_the_key_of_one_server_is_not_sent_to_another() -> None:
         openai_api_key="sk-secret",
         failover=(("a", "openai+http://localhost:2/v1", "a"),),
     )
-    (spare,) = build_failover(settings, [guard(upstream) for upstream in build_upstreams(settings)], guard)["a"]
-    url, headers, _ = spare.guard.upstream.build(ChatRequest("a", ()))
+    (spare,) = build_failover(settings, [gate(upstream) for upstream in build_upstreams(settings)], gate)["a"]
+    url, headers, _ = spare.gate.upstream.build(ChatRequest("a", ()))
     assert url == "http://localhost:2/v1/chat/completions"
     assert "Authorization" not in headers
 

@@ -10,7 +10,7 @@ import pytest
 from gpt_oss_proxy import banner as module
 from gpt_oss_proxy.app import build_upstreams
 from gpt_oss_proxy.banner import banner
-from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.config.settings import Settings
 from tests.upstreams.raw_server import RawServer, with_length
 
 SERVER = "http://ada:secret@models.example:8000/v1"

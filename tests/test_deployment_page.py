@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.config.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/deployment.md").read_text()

@@ -8,15 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from gpt_oss_proxy.apis.chat_completions.parse import REQUEST, parse
-from gpt_oss_proxy.chat.prepare import EMULATED
+from gpt_oss_proxy.apis.openai.chat_completions.parse import REQUEST, parse
+from gpt_oss_proxy.emulation.prepare import EMULATED
 from gpt_oss_proxy.errors import InvalidRequest
 from gpt_oss_proxy.gateway.dispatch import without_effect
+from gpt_oss_proxy.net.client.transport import Transport
 from gpt_oss_proxy.upstreams.ai_sdk import AiSdk
 from gpt_oss_proxy.upstreams.base import Upstream
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.openai import OpenAI
-from gpt_oss_proxy.upstreams.transport import Transport
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 TRANSPORT = Transport(connect_timeout_seconds=1)
@@ -94,10 +94,10 @@ def effect(field: str, upstream: Upstream) -> str:
     if field == "n":  # in no upstream's request: the gateway asks several times
         assert (request.n, "n" in request.options) == (2, False)
         return "emulated"
-    if upstream.honours is None:
+    if upstream.native_options is None:
         return "passed on"
     names = {"functions": "tools", "function_call": "tool_choice"}
-    if names.get(field, field) in EMULATED - upstream.honours or field == "stream_options":
+    if names.get(field, field) in EMULATED - upstream.native_options or field == "stream_options":
         return "emulated"
     return "without effect" if field in without_effect(request, upstream) else "passed on"
 

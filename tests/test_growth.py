@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from gpt_oss_proxy.apis.base import Stamp
-from gpt_oss_proxy.apis.chat_completions import parse, stream
-from gpt_oss_proxy.chat.emulate import emulate
-from gpt_oss_proxy.chat.lists import Shortcut
-from gpt_oss_proxy.chat.prepare import prepare
+from gpt_oss_proxy.apis.openai.chat_completions import parse, stream
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.emulation.chain import emulate
+from gpt_oss_proxy.emulation.prepare import prepare
+from gpt_oss_proxy.net.lists import Shortcut
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
 from gpt_oss_proxy.upstreams.chatkit.request import build_body
 from tests.doubles import Characters

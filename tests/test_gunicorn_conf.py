@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gpt_oss_proxy.app import build_upstreams
-from gpt_oss_proxy.output import STDERR, STDOUT
-from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.config.settings import Settings
+from gpt_oss_proxy.net.output import STDERR, STDOUT
 
 CONFIGURATION = Path(__file__).parent.parent / "gunicorn.conf.py"
 
@@ -70,7 +70,7 @@ def test_a_misspelt_variable_is_named_also_where_the_start_fails(
 ) -> None:
     written: list[str] = []
     monkeypatch.setattr(
-        "gpt_oss_proxy.output.text_of", lambda _: SimpleNamespace(write=written.append, flush=lambda: None)
+        "gpt_oss_proxy.net.output.text_of", lambda _: SimpleNamespace(write=written.append, flush=lambda: None)
     )
     monkeypatch.setenv("API_KEY", "sk-secret")
     monkeypatch.setenv("PORT", "http")

@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from gpt_oss_proxy.app import build_upstreams
-from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.config.settings import Settings
 from tests.doubles import chunks, gateway
 from tests.quirks.page import page
 from tests.quirks.quirk import CASES, HELLO, OSLO, TOOLS, Quirk, Right, call, calling, chunk, stream

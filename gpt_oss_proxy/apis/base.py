@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gpt_oss_proxy.chat.collect import Completion
+from gpt_oss_proxy.chat.completion import Completion
 from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError

@@ -1,6 +1,6 @@
 """A streamed answer as bare text, for `curl -N -H 'Accept: text/plain'`."""
 
-from gpt_oss_proxy.apis.reasoning import placing
+from gpt_oss_proxy.apis.openai.reasoning import placing
 from gpt_oss_proxy.chat.events import Choice, Event, TextDelta
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError

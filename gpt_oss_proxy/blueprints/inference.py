@@ -13,23 +13,23 @@ from flask import Blueprint, Request, request
 
 from gpt_oss_proxy.apis.base import ClientApi, Stamp, StreamRenderer
 from gpt_oss_proxy.apis.plain_text import TextRenderer
-from gpt_oss_proxy.blueprints.every_answer import record_of
 from gpt_oss_proxy.blueprints.lean_flask import without_context
 from gpt_oss_proxy.blueprints.reply import Chat
 from gpt_oss_proxy.blueprints.request_body import read_body
-from gpt_oss_proxy.chat.collect import Collector
+from gpt_oss_proxy.blueprints.response_middleware import record_of
+from gpt_oss_proxy.chat.completion import Collector
 from gpt_oss_proxy.chat.events import Event, Finish
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.config.settings import EFFORTS, REASONING_FIELDS, ReasoningFields, Settings
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
-from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.adoption import RequestKey, request_key
 from gpt_oss_proxy.gateway.answer import Answer
-from gpt_oss_proxy.gateway.auth import caller
-from gpt_oss_proxy.gateway.body_budget import BodyBudget, Share
+from gpt_oss_proxy.gateway.caller import caller
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
-from gpt_oss_proxy.gateway.relay import ClientGone
+from gpt_oss_proxy.gateway.limits import BodyBudget, Share
+from gpt_oss_proxy.gateway.observe.access_log import Record
 from gpt_oss_proxy.gateway.router import Router
-from gpt_oss_proxy.settings import EFFORTS, REASONING_FIELDS, ReasoningFields, Settings
+from gpt_oss_proxy.net.relay import ClientGone
 from gpt_oss_proxy.sse import Last
 
 Environ = dict[str, Any]

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 
 from gpt_oss_proxy import __version__
 from gpt_oss_proxy.apis.base import ClientApi
-from gpt_oss_proxy.apis.openapi import document
+from gpt_oss_proxy.apis.document import document
 from gpt_oss_proxy.blueprints.reply import Reply
 
 

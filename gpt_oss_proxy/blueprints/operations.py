@@ -6,7 +6,7 @@ from gpt_oss_proxy import __version__
 from gpt_oss_proxy.blueprints.reply import Reply
 from gpt_oss_proxy.errors import ShuttingDown
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
-from gpt_oss_proxy.gateway.metrics import Metrics
+from gpt_oss_proxy.gateway.observe.metrics import Metrics
 from gpt_oss_proxy.gateway.router import Router
 
 _PAGE = """<!doctype html>
@@ -48,7 +48,7 @@ def blueprint(dispatcher: Dispatcher, router: Router, metrics: Metrics, commit: 
         if dispatcher.draining:
             raise ShuttingDown
         # A circuit that is open makes no process unready: the other upstreams' models are still served.
-        circuits = {guard.upstream.name: guard.breaker.state for guard in router.guards}
+        circuits = {gate.upstream.name: gate.breaker.state for gate in router.gates}
         return jsonify({"status": "ready", "circuits": circuits})
 
     @routes.get("/metrics")

@@ -10,7 +10,7 @@ from flask import Request
 from gunicorn.http.errors import ParseException
 
 from gpt_oss_proxy.errors import BodyTooLarge, InvalidRequest
-from gpt_oss_proxy.gateway.body_budget import Share
+from gpt_oss_proxy.gateway.limits import Share
 
 _A_MOMENT = 0.001  # seconds; a limit of none or less would be no limit
 _PIECE_BYTES = 64 * 1024

@@ -24,7 +24,7 @@ class Image(msgspec.Struct, frozen=True):
     extra: Mapping[str, Any] = {}
 
 
-class Opaque(msgspec.Struct, frozen=True):
+class PassthroughPart(msgspec.Struct, frozen=True):
     """A part (audio, file) that only an OpenAI-compatible upstream can take, as the client sent it.
 
     One of a kind that `is_known` is refused for other upstreams; what is not known is left out there, and named.
@@ -35,7 +35,7 @@ class Opaque(msgspec.Struct, frozen=True):
     is_known: bool = True
 
 
-Part = Text | Image | Opaque
+Part = Text | Image | PassthroughPart
 
 
 class ToolCall(msgspec.Struct, frozen=True):

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from gpt_oss_proxy.chat.lists import ClosableLists
 from gpt_oss_proxy.errors import InvalidRequest
-from gpt_oss_proxy.gateway.peers import Joinable, Origin, Peers, Remote
 from gpt_oss_proxy.gateway.recorded import RecordedAnswer
+from gpt_oss_proxy.net.lists import ClosableLists
+from gpt_oss_proxy.stores.peers import Joinable, Origin, Peers, Remote
 
 # How long an answer goes on without a client. The SDKs come back after 0.4 to 0.5 s at first, then after 0.8 to 1 s.
 _FIRST_WINDOW_SECONDS = 1.0

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from gpt_oss_proxy.chat.collect import Collector
+from gpt_oss_proxy.chat.completion import Collector
 from gpt_oss_proxy.chat.events import Event, Started
-from gpt_oss_proxy.chat.lists import ClosableLists
-from gpt_oss_proxy.gateway.call import Call
+from gpt_oss_proxy.gateway.attempts import Call
 from gpt_oss_proxy.gateway.choices import Choices
-from gpt_oss_proxy.gateway.peers import Joinable, Origin
-from gpt_oss_proxy.gateway.relay import Relay
+from gpt_oss_proxy.net.lists import ClosableLists
+from gpt_oss_proxy.net.relay import Relay
+from gpt_oss_proxy.stores.peers import Joinable, Origin
 
 
 class Source(msgspec.Struct, frozen=True):

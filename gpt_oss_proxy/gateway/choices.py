@@ -10,12 +10,12 @@ import gevent
 from gevent.lock import Semaphore
 from gevent.queue import SimpleQueue
 
-from gpt_oss_proxy.chat.emulate import add
 from gpt_oss_proxy.chat.events import Choice, Event, Finish, FinishReason, Lists, Started, Usage
-from gpt_oss_proxy.chat.lists import Opened
+from gpt_oss_proxy.emulation.chain import add
 from gpt_oss_proxy.errors import GatewayError, InternalError
-from gpt_oss_proxy.gateway.call import Call
-from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.attempts import Call
+from gpt_oss_proxy.gateway.gate import UpstreamGate
+from gpt_oss_proxy.net.lists import Opened
 
 _READ_AHEAD = 8  # lists, of each call
 _AT_ONCE = 8  # calls
@@ -36,7 +36,7 @@ class Choices(Opened):
         self._merging: Lists | None = None
 
     @property
-    def asked(self) -> Guard:
+    def asked(self) -> UpstreamGate:
         """The upstream that the first call asked last."""
         return self._calls[0].asked
 

@@ -9,22 +9,22 @@ import gevent
 import msgspec
 
 from gpt_oss_proxy.chat.events import Event
-from gpt_oss_proxy.chat.prepare import EMULATED, prepare
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
-from gpt_oss_proxy.chat.tokens import Vocabulary
+from gpt_oss_proxy.emulation.prepare import EMULATED, prepare
+from gpt_oss_proxy.emulation.tokens import Vocabulary
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
-from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.adoption import Adoption, RequestKey
 from gpt_oss_proxy.gateway.answer import Answer, Source
-from gpt_oss_proxy.gateway.call import Call, Candidate, Task
+from gpt_oss_proxy.gateway.attempts import Call, PreparedAttempt, Target
 from gpt_oss_proxy.gateway.choices import Choices
-from gpt_oss_proxy.gateway.client_watch import ClientWatch
-from gpt_oss_proxy.gateway.guard import Guard
-from gpt_oss_proxy.gateway.peers import Origin, Peers
-from gpt_oss_proxy.gateway.places import Places
+from gpt_oss_proxy.gateway.gate import UpstreamGate
+from gpt_oss_proxy.gateway.limits import ConcurrencyLimit
+from gpt_oss_proxy.gateway.observe.access_log import Record
 from gpt_oss_proxy.gateway.recorded import AnswerReader
-from gpt_oss_proxy.gateway.relay import Relay, TimeLimits
 from gpt_oss_proxy.gateway.router import Router
+from gpt_oss_proxy.net.client_watch import ClientWatch
+from gpt_oss_proxy.net.relay import Relay, TimeLimits
+from gpt_oss_proxy.stores.peers import Origin, Peers
 from gpt_oss_proxy.upstreams.base import Upstream
 
 _COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
@@ -43,7 +43,14 @@ class Dispatcher:
     """Gets answers. `places` bounds the requests that run at the same time in all workers."""
 
     def __init__(
-        self, router: Router, limits: TimeLimits, vocabulary: Vocabulary, *, places: Places, peers: Peers, retries: int
+        self,
+        router: Router,
+        limits: TimeLimits,
+        vocabulary: Vocabulary,
+        *,
+        places: ConcurrencyLimit,
+        peers: Peers,
+        retries: int,
     ) -> None:
         self._router = router
         self._limits = limits
@@ -132,8 +139,8 @@ class Dispatcher:
     def _admit(self, request: ChatRequest, record: Record) -> tuple[Call | Choices, Callable[[], Origin]]:
         """Return the call, and what tells where its answer comes from. Raises InvalidRequest."""
         calls: list[Call] = []
-        ignored: dict[Guard, tuple[str, ...]] = {}
-        told: set[Guard] = set()
+        ignored: dict[UpstreamGate, tuple[str, ...]] = {}
+        told: set[UpstreamGate] = set()
         first = self._tasks(msgspec.structs.replace(request, further=()) if request.further else request, ignored)
         for messages in (request.messages, *request.further):
             tasks = [_with_messages(task, messages) for task in first] if messages is not request.messages else first
@@ -153,7 +160,7 @@ class Dispatcher:
         call = calls[0] if len(calls) == 1 else Choices(calls)
         return call, lambda: Origin(call.asked.upstream.name, ignored[call.asked])
 
-    def _tasks(self, request: ChatRequest, ignored: dict[Guard, tuple[str, ...]]) -> list[Task]:
+    def _tasks(self, request: ChatRequest, ignored: dict[UpstreamGate, tuple[str, ...]]) -> list[PreparedAttempt]:
         """Return who may answer, and what each is asked. What the first cannot do is an InvalidRequest."""
         first, *others = self._router.route(request.model)
         tasks = [self._task(request, first, ignored)]
@@ -162,13 +169,15 @@ class Dispatcher:
                 tasks.append(self._task(request, other, ignored))
         return tasks
 
-    def _task(self, request: ChatRequest, candidate: Candidate, ignored: dict[Guard, tuple[str, ...]]) -> Task:
-        upstream = candidate.guard.upstream
+    def _task(
+        self, request: ChatRequest, target: Target, ignored: dict[UpstreamGate, tuple[str, ...]]
+    ) -> PreparedAttempt:
+        upstream = target.gate.upstream
         asked = request
-        if candidate.model != request.model:
-            asked = msgspec.structs.replace(request, model=candidate.model)
-        task = Task(candidate.guard, prepare(asked, upstream.honours, harmony=upstream.slips_into_harmony))
-        ignored[candidate.guard] = without_effect(request, upstream)
+        if target.model != request.model:
+            asked = msgspec.structs.replace(request, model=target.model)
+        task = PreparedAttempt(target.gate, prepare(asked, upstream.native_options, harmony=upstream.leaks_harmony))
+        ignored[target.gate] = without_effect(request, upstream)
         return task
 
     def _may_retry(self) -> bool:
@@ -213,24 +222,26 @@ class Dispatcher:
             self._adoption.leave(key, relay, source.origin)
 
 
-def _with_messages(task: Task, messages: tuple[Message, ...]) -> Task:
+def _with_messages(task: PreparedAttempt, messages: tuple[Message, ...]) -> PreparedAttempt:
     """Return the same for another conversation of the request."""
     like = task.emulation
     request = msgspec.structs.replace(like.request, messages=messages, marker=0)
-    upstream = task.guard.upstream
-    return Task(task.guard, prepare(request, upstream.honours, harmony=upstream.slips_into_harmony, like=like))
+    upstream = task.gate.upstream
+    return PreparedAttempt(
+        task.gate, prepare(request, upstream.native_options, harmony=upstream.leaks_harmony, like=like)
+    )
 
 
 def without_effect(request: ChatRequest, upstream: Upstream) -> tuple[str, ...]:
     """Return the names of the request's fields that have no effect on this upstream's answer."""
-    if upstream.honours is None:
+    if upstream.native_options is None:
         return ()
     ignored = [
         name
         for name, value in request.options.items()
-        if name not in upstream.honours | EMULATED and value not in _HARMLESS.get(name, ())
+        if name not in upstream.native_options | EMULATED and value not in _HARMLESS.get(name, ())
     ]
-    if request.reasoning_effort and "reasoning_effort" not in upstream.honours:
+    if request.reasoning_effort and "reasoning_effort" not in upstream.native_options:
         ignored.append("reasoning_effort")
     return (*ignored, *sorted(set(_extras(request))))
 

@@ -10,9 +10,9 @@ import gevent
 from gevent.event import Event as Signal
 
 from gpt_oss_proxy.chat.events import Event, Finish, Lists
-from gpt_oss_proxy.chat.lists import ClosableLists
 from gpt_oss_proxy.errors import GatewayError, InternalError, UpstreamIncomplete
-from gpt_oss_proxy.gateway.peers import Origin
+from gpt_oss_proxy.net.lists import ClosableLists
+from gpt_oss_proxy.stores.peers import Origin
 
 LARGEST_BYTES = 4 * 1024 * 1024  # of memory; a larger answer is not kept, and has no further readers from then on
 _READ_AHEAD = 8  # lists, ahead of the fastest reader
@@ -38,7 +38,7 @@ class RecordedAnswer:
         self.origin = origin
         self.size = 0  # bytes of memory
         self.finished = False
-        self.lost = False  # it failed, was left by all, or grew too long: it has no further readers
+        self.lost = False  # it failed, was left by all, or on_text too long: it has no further readers
         self._ended = False
         self._error: GatewayError | None = None
         self._lists: list[list[Event]] = []

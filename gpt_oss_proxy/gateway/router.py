@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from gpt_oss_proxy.errors import GatewayError, ModelNotFound, quote
-from gpt_oss_proxy.gateway.call import Candidate
-from gpt_oss_proxy.gateway.guard import Guard
+from gpt_oss_proxy.gateway.attempts import Target
+from gpt_oss_proxy.gateway.gate import UpstreamGate
 from gpt_oss_proxy.upstreams.base import Model
 
 
@@ -14,28 +14,28 @@ class Router:
     Where two upstreams serve the same id, it is the first one's.
     """
 
-    def __init__(self, guards: Sequence[Guard], failover: Mapping[str, Sequence[Candidate]]) -> None:
-        self._guards = tuple(guards)
+    def __init__(self, gates: Sequence[UpstreamGate], failover: Mapping[str, Sequence[Target]]) -> None:
+        self._gates = tuple(gates)
         self._failover = failover
 
-    def route(self, model_id: str) -> tuple[Candidate, ...]:
-        """Return the model's candidates. Raises ModelNotFound, or the error of an upstream that could not be asked."""
+    def route(self, model_id: str) -> tuple[Target, ...]:
+        """Return the model's targets. Raises ModelNotFound, or the error of an upstream that could not be asked."""
         others = tuple(self._failover.get(model_id, ()))
         try:
-            guard, _ = self._find(model_id)
+            gate, _ = self._find(model_id)
         except ModelNotFound:
             raise
         except GatewayError:  # who serves it cannot be asked for its models
             if others:
                 return others
             raise
-        return (Candidate(guard, model_id), *others)
+        return (Target(gate, model_id), *others)
 
     @property
-    def guards(self) -> tuple[Guard, ...]:
+    def gates(self) -> tuple[UpstreamGate, ...]:
         """All upstreams, those that are only asked when others are not there included."""
-        spare = (candidate.guard for candidates in self._failover.values() for candidate in candidates)
-        return tuple(dict.fromkeys((*self._guards, *spare)))
+        spare = (target.gate for targets in self._failover.values() for target in targets)
+        return tuple(dict.fromkeys((*self._gates, *spare)))
 
     def model(self, model_id: str) -> Model:
         """Return the model. Raises as `route` does."""
@@ -44,9 +44,9 @@ class Router:
     def models(self) -> tuple[Model, ...]:
         """Return all models that can be asked for now; an upstream that does not answer has none."""
         found: dict[str, Model] = {}
-        for guard in self._guards:
+        for gate in self._gates:
             try:
-                models = guard.upstream.models()
+                models = gate.upstream.models()
             except GatewayError:
                 continue
             for model in models:
@@ -55,23 +55,23 @@ class Router:
 
     def first(self) -> str:
         """Return the id of the first listed model. Raises ModelNotFound, or the error of an upstream that was asked."""
-        for guard in self._guards:
-            for model in guard.upstream.models():
+        for gate in self._gates:
+            for model in gate.upstream.models():
                 return model.id
         raise ModelNotFound("The request names no model, and no upstream lists one.", param="model")
 
-    def _find(self, model_id: str) -> tuple[Guard, Model]:
+    def _find(self, model_id: str) -> tuple[UpstreamGate, Model]:
         failure: GatewayError | None = None
         known: list[str] = []
-        for guard in self._guards:
+        for gate in self._gates:
             try:
-                models = guard.upstream.models()
+                models = gate.upstream.models()
             except GatewayError as error:
                 failure = error
                 continue
             for model in models:
                 if model.id == model_id:
-                    return guard, model
+                    return gate, model
             known += [model.id for model in models]
         if failure:  # it might have been this upstream's: to say that it does not exist could be a lie
             raise failure

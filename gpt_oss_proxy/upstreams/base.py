@@ -15,12 +15,12 @@ import msgspec
 import requests
 
 from gpt_oss_proxy.chat.events import Event, Finish, Lists
-from gpt_oss_proxy.chat.lists import Shortcut
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError
+from gpt_oss_proxy.net.client.transport import HTTPStatusError, Transport, is_read, offer, read_blocks
+from gpt_oss_proxy.net.lists import Shortcut
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, error_from_status
-from gpt_oss_proxy.upstreams.transport import Transport, is_read, offer, read_blocks
+from gpt_oss_proxy.upstreams.status_error import StatusError, error_from_status, read_status
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -36,8 +36,8 @@ class Upstream(abc.ABC):
     """A server that answers chats. One instance serves all requests of a worker; it keeps no state of any of them."""
 
     name: str
-    honours: frozenset[str] | None = frozenset()  # request fields that reach the model; None = all of them
-    slips_into_harmony = False  # its models are gpt-oss: the markup of their own format may come as text
+    native_options: frozenset[str] | None = frozenset()  # request fields that reach the model; None = all of them
+    leaks_harmony = False  # its models are gpt-oss: the markup of their own format may come as text
     grace_seconds = 2.0  # how long the body's end is awaited after the protocol's terminal event
     repeatable = False  # True: a POST that it may have accepted may be sent again, it does no harm
 
@@ -72,10 +72,17 @@ class Upstream(abc.ABC):
     def send(self, request: ChatRequest) -> requests.Response:
         """Return the head of the answer; a subclass may ask for something else after a refusal.
 
-        Raises HTTPStatusError, or a GatewayError.
+        Raises StatusError, or a GatewayError.
         """
         url, headers, body = self.build(request)
-        return self._transport.send("POST", url, headers={**headers, **request.trace}, body=body)
+        return self.post(url, {**headers, **request.trace}, body)
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> requests.Response:
+        """Return the head of the answer to this POST. Raises StatusError, or a GatewayError."""
+        try:
+            return self._transport.send("POST", url, headers=headers, body=body)
+        except HTTPStatusError as error:
+            raise read_status(error) from error
 
     def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> Lists:
         """Yield the events of the answer, a list for each read; [] says that the upstream is alive. The last is Finish.
@@ -92,7 +99,7 @@ class Upstream(abc.ABC):
     def _answer(self, request: ChatRequest, shortcut: Shortcut | None) -> Lists:
         try:
             response = self.send(request)
-        except HTTPStatusError as error:
+        except StatusError as error:
             raise error_from_status(error, request.model) from error
         try:
             decoder = self.decoder(response.headers, request)

@@ -10,8 +10,8 @@ import msgspec
 
 from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Event, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from gpt_oss_proxy.chat.lists import Shortcut
 from gpt_oss_proxy.errors import GatewayError, UpstreamProtocolError, UpstreamTooLarge
+from gpt_oss_proxy.net.lists import Shortcut
 from gpt_oss_proxy.upstreams.alike import Alike, learn
 from gpt_oss_proxy.upstreams.values import kept, whole
 
@@ -47,7 +47,7 @@ class Decoder(abc.ABC):
     failure: GatewayError | None = None
     complete = False  # the protocol's terminal event has come: a break from now on does no harm
     ended = False  # nothing more can come: the body's end need not be awaited
-    grew: Callable[[str], None] | None = None  # is told what `more_text` has found
+    on_text: Callable[[str], None] | None = None  # is told what `more_text` has found
     _heard = False  # the data that were fed last have completed a record
 
     def __init__(self, framer: sse.Decoder | sse.LineDecoder) -> None:
@@ -110,8 +110,8 @@ class Decoder(abc.ABC):
         if not shortcut(text):
             return False
         self._said += len(text)
-        if self.grew:
-            self.grew(text)
+        if self.on_text:
+            self.on_text(text)
         return True
 
     def _keep(self, text: str) -> bool:
@@ -191,12 +191,12 @@ class Decoder(abc.ABC):
 
     def _say_more(self, text: str) -> None:
         self._heard = True
-        if self.grew:
-            self.grew(text)
+        if self.on_text:
+            self.on_text(text)
         self.say(text)
 
     def more_text(self, record: bytes) -> str:  # noqa: ARG002 - a hook
-        """Return the text of a record that brings more of what grew last, and nothing else; '' if it is not so.
+        """Return the text of a record that brings more of what on_text last, and nothing else; '' if it is not so.
 
         What holds for a record holds for all that follow at once and differ from it in this text only.
         """

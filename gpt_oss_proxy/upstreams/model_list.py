@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 from gpt_oss_proxy.errors import GatewayError
+from gpt_oss_proxy.net.client.single_flight import SingleFlight
 from gpt_oss_proxy.upstreams.base import Model
-from gpt_oss_proxy.upstreams.single_flight import SingleFlight
 
 _KEPT_SECONDS = 60.0
 # Where asking fails a list serves longer: a server restarts and loads its model in minutes, and a request for a model

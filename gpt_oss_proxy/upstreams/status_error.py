@@ -25,6 +25,7 @@ from gpt_oss_proxy.errors import (
     UpstreamUnavailable,
     quote,
 )
+from gpt_oss_proxy.net.client.transport import HTTPStatusError
 from gpt_oss_proxy.upstreams.values import json_value, upstream_said
 
 # Words for a status, where a failure has no number: types, codes and Google's status names, in small letters.
@@ -72,8 +73,8 @@ class Said(msgspec.Struct, frozen=True):
     status: int = 0
 
 
-class HTTPStatusError(Exception):
-    """The upstream answered with a status other than 2xx, or reported one within its answer."""
+class StatusError(Exception):
+    """An upstream answered with a status other than 2xx, or reported one within its answer; `said` are its words."""
 
     def __init__(self, status: int, said: Said, retry_after: str | None = None) -> None:
         super().__init__(status)
@@ -82,6 +83,11 @@ class HTTPStatusError(Exception):
         self.code = said.code
         self.param = said.param
         self.retry_after = retry_after
+
+
+def read_status(error: HTTPStatusError) -> StatusError:
+    """Return the same with what the answer's body says."""
+    return StatusError(error.status, read_error(error.body), error.retry_after)
 
 
 def read_error(body: bytes) -> Said:
@@ -119,11 +125,11 @@ def failure_of(error: Any) -> GatewayError:
     """Return our error for one that an upstream reports within its answer. A number decides what kind it is."""
     said = _read(error)
     if 400 <= said.status < 600:
-        return error_from_status(HTTPStatusError(said.status, said))
+        return error_from_status(StatusError(said.status, said))
     return UpstreamFailed(upstream_said(quote(said.text)), reason=quote(said.text))
 
 
-def error_from_status(error: HTTPStatusError, model: str = "") -> GatewayError:
+def error_from_status(error: StatusError, model: str = "") -> GatewayError:
     """Return the error that an upstream's status means to our client. `model` is the one that was asked for, if any."""
     found = _from_status(error, model)
     found.upstream_status = error.status
@@ -131,7 +137,7 @@ def error_from_status(error: HTTPStatusError, model: str = "") -> GatewayError:
     return found
 
 
-def _from_status(error: HTTPStatusError, model: str) -> GatewayError:
+def _from_status(error: StatusError, model: str) -> GatewayError:
     said = quote(error.text)
     tail = f" It said: {said}" if said else ""
     match error.status:

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt_oss_proxy.apis import chat_completions, completions
 from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.apis.json_body import parse_object
-from gpt_oss_proxy.chat.fold import fold
-from gpt_oss_proxy.chat.prepare import prepare
+from gpt_oss_proxy.apis.openai import chat_completions, completions
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.config.settings import Settings
+from gpt_oss_proxy.emulation.fold import fold
+from gpt_oss_proxy.emulation.prepare import prepare
 from gpt_oss_proxy.errors import InvalidRequest
-from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.net.client.transport import Transport
 from gpt_oss_proxy.upstreams.ai_sdk import AiSdk
 from gpt_oss_proxy.upstreams.base import Upstream
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.openai import OpenAI
-from gpt_oss_proxy.upstreams.transport import Transport
 from tests.upstreams.test_fuzz import JSON, ODD, changed, in_pieces
 
 quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
@@ -130,7 +130,7 @@ def assert_a_request_or_a_refusal(api: ClientApi, body: bytes) -> None:
         fold(messages).encode()
     for upstream in UPSTREAMS:
         try:
-            emulation = prepare(request, upstream.honours, harmony=upstream.slips_into_harmony)
+            emulation = prepare(request, upstream.native_options, harmony=upstream.leaks_harmony)
             _, headers, sent = upstream.build(emulation.request)
         except InvalidRequest:
             continue

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpt_oss_proxy.gateway import access_log
+from gpt_oss_proxy.gateway.observe import access_log
 
 
 class _Lines(io.BytesIO):

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
-from gpt_oss_proxy.apis import chat_completions
+from gpt_oss_proxy.apis.openai import chat_completions
 from gpt_oss_proxy.blueprints import inference
 from gpt_oss_proxy.chat.events import Event, Extra, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
 from gpt_oss_proxy.errors import (
@@ -616,7 +616,7 @@ def test_requests_do_not_mix() -> None:
     assert [greenlet.value for greenlet in asking] == ["Hi", "Ho"] * 10
 
 
-# Places, and what SDKs say of themselves
+# ConcurrencyLimit, and what SDKs say of themselves
 
 
 def test_a_request_above_the_number_of_places_is_refused_at_once_before_its_body() -> None:
@@ -921,7 +921,7 @@ def test_a_completion_is_bare_text_for_those_who_ask_for_it() -> None:
 def test_a_completion_that_cannot_be_given_is_refused_and_asks_nobody(
     fields: dict[str, Any], expected: str | None
 ) -> None:
-    upstream = Scripted(HI, END, honours=frozenset({"stop"}))
+    upstream = Scripted(HI, END, native_options=frozenset({"stop"}))
     response = complete(gateway(upstream).test_client(), **fields)
     assert (response.status_code, len(upstream.asked)) == ((400, 0) if expected else (200, 1))
     if expected:
@@ -930,7 +930,7 @@ def test_a_completion_that_cannot_be_given_is_refused_and_asks_nobody(
 
 def test_older_functions_are_answered_with_a_function_call() -> None:
     call: list[Event] = [ToolCallDelta(0, "call_1", "f"), ToolCallDelta(0, arguments="{}"), Finish("tool_calls")]
-    upstream = Scripted(call, honours=None)
+    upstream = Scripted(call, native_options=None)
     asking = gateway(upstream).test_client()
     choice = json.loads(ask(asking, functions=[{"name": "f"}]).data)["choices"][0]
     assert (choice["message"]["function_call"], choice["finish_reason"]) == (
@@ -958,7 +958,7 @@ def test_older_functions_are_answered_with_a_function_call() -> None:
 )
 def test_an_error_names_what_the_client_sent_and_not_what_became_of_it(blamed: str | None, param: str | None) -> None:
     for fields, expected in (({"functions": [{"name": "f"}]}, param), ({}, blamed)):
-        upstream = Scripted(InvalidRequest("No.", param=blamed), honours=None)
+        upstream = Scripted(InvalidRequest("No.", param=blamed), native_options=None)
         response = ask(gateway(upstream).test_client(), **fields)
         assert response.status_code == 400
         assert json.loads(response.data)["error"]["param"] == expected

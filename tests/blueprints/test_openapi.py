@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from gpt_oss_proxy import __version__, errors
-from gpt_oss_proxy.apis.openapi import document
+from gpt_oss_proxy.apis.document import document
 from gpt_oss_proxy.app import CLIENT_APIS
 from gpt_oss_proxy.chat.events import Finish, ReasoningDelta, Started, TextDelta, Usage
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from gpt_oss_proxy.app import create_app
-from gpt_oss_proxy.settings import Settings
+from gpt_oss_proxy.config.settings import Settings
 from tests.upstreams.raw_server import RawServer, close
 
 RECORDED = Path(__file__).parent / "recorded"

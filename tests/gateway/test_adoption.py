@@ -13,8 +13,8 @@ from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, InvalidRequest, UpstreamIncomplete
 from gpt_oss_proxy.gateway import adoption as module
 from gpt_oss_proxy.gateway.adoption import Adoption, RequestKey, request_key
-from gpt_oss_proxy.gateway.peers import Joinable, Origin, Peers
 from gpt_oss_proxy.gateway.recorded import RecordedAnswer, memory_bytes
+from gpt_oss_proxy.stores.peers import Joinable, Origin, Peers
 from tests.doubles import Scripted, Step
 
 LONG = 20.0

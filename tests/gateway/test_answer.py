@@ -7,21 +7,21 @@ from typing import Any
 import gevent
 import pytest
 
-from gpt_oss_proxy.chat.collect import Collector, Completion, CompletionChoice
+from gpt_oss_proxy.chat.completion import Collector, Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
 from gpt_oss_proxy.errors import CircuitOpen, ShuttingDown, UpstreamFirstEventTimeout, UpstreamUnreachable
-from gpt_oss_proxy.gateway.access_log import Record
 from gpt_oss_proxy.gateway.adoption import RequestKey
 from gpt_oss_proxy.gateway.answer import Answer
-from gpt_oss_proxy.gateway.board import Board
-from gpt_oss_proxy.gateway.call import Candidate
+from gpt_oss_proxy.gateway.attempts import Target
 from gpt_oss_proxy.gateway.dispatch import Dispatcher
-from gpt_oss_proxy.gateway.peers import Peers
-from gpt_oss_proxy.gateway.places import Places
-from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
+from gpt_oss_proxy.gateway.limits import ConcurrencyLimit
+from gpt_oss_proxy.gateway.observe.access_log import Record
 from gpt_oss_proxy.gateway.router import Router
-from tests.doubles import Characters, Scripted, guard, record
+from gpt_oss_proxy.net.relay import ClientGone, TimeLimits
+from gpt_oss_proxy.stores.peers import Peers
+from gpt_oss_proxy.stores.shared_counters import SharedCounters
+from tests.doubles import Characters, Scripted, gate, record
 
 LONG = 20.0
 A: list[Event] = [TextDelta("a")]
@@ -33,12 +33,12 @@ NAMED = RequestKey("key", "body", is_named=True, retries=0)
 
 def dispatcher(upstream: Scripted, *others: Scripted, failures: int = 0, idle: float = LONG) -> Dispatcher:
     """A gateway where the first upstream serves model-1 and the others are asked when it is not there."""
-    targets = [Candidate(guard(other), "model-1") for other in others]
+    targets = [Target(gate(other), "model-1") for other in others]
     return Dispatcher(
-        Router([guard(upstream, failures=failures)], {"model-1": targets}),
+        Router([gate(upstream, failures=failures)], {"model-1": targets}),
         TimeLimits(idle, LONG, LONG),
         Characters(),
-        places=Places(Board(), 100),
+        places=ConcurrencyLimit(SharedCounters(), 100),
         peers=Peers(None),
         retries=0,
     )

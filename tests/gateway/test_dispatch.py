@@ -27,16 +27,16 @@ from gpt_oss_proxy.errors import (
 from gpt_oss_proxy.gateway import dispatch as module
 from gpt_oss_proxy.gateway.adoption import RequestKey
 from gpt_oss_proxy.gateway.answer import Answer
-from gpt_oss_proxy.gateway.board import Board
-from gpt_oss_proxy.gateway.call import Candidate
-from gpt_oss_proxy.gateway.client_watch import ClientWatch
+from gpt_oss_proxy.gateway.attempts import Target
 from gpt_oss_proxy.gateway.dispatch import Dispatcher, without_effect
-from gpt_oss_proxy.gateway.peers import Peers
-from gpt_oss_proxy.gateway.places import Places
-from gpt_oss_proxy.gateway.relay import ClientGone, TimeLimits
+from gpt_oss_proxy.gateway.limits import ConcurrencyLimit
 from gpt_oss_proxy.gateway.router import Router
-from gpt_oss_proxy.server.client_socket import ClientSocket
-from tests.doubles import Characters, Other, Scripted, Step, guard, record
+from gpt_oss_proxy.net.client_watch import ClientWatch
+from gpt_oss_proxy.net.relay import ClientGone, TimeLimits
+from gpt_oss_proxy.net.server.client_socket import ClientSocket
+from gpt_oss_proxy.stores.peers import Peers
+from gpt_oss_proxy.stores.shared_counters import SharedCounters
+from tests.doubles import Characters, Other, Scripted, Step, gate, record
 
 LONG = 20.0
 A: list[Event] = [TextDelta("a")]
@@ -45,12 +45,12 @@ COUNTED = [Usage(2 + 4 + 3, 1), *END]
 
 
 def dispatcher(*upstreams: Scripted, idle: float = LONG, keepalive: float = LONG) -> Dispatcher:
-    router = Router([guard(upstream) for upstream in upstreams], {})
+    router = Router([gate(upstream) for upstream in upstreams], {})
     return Dispatcher(
         router,
         TimeLimits(idle, LONG, keepalive),
         Characters(),
-        places=Places(Board(), 100),
+        places=ConcurrencyLimit(SharedCounters(), 100),
         peers=Peers(None),
         retries=0,
     )
@@ -320,8 +320,10 @@ def test_an_unknown_model_asks_nobody() -> None:
     assert upstream.asked == []
 
 
-def admitted(*, honours: frozenset[str] | None = frozenset(), effort: str | None = None, **options: object) -> Any:
-    return without_effect(asking(reasoning_effort=effort, options=options), Scripted(honours=honours))
+def admitted(
+    *, native_options: frozenset[str] | None = frozenset(), effort: str | None = None, **options: object
+) -> Any:
+    return without_effect(asking(reasoning_effort=effort, options=options), Scripted(native_options=native_options))
 
 
 @pytest.mark.parametrize(
@@ -355,15 +357,15 @@ def test_what_cannot_be_done_is_refused_and_nobody_is_asked(name: str, value: ob
 
 
 def test_what_the_upstream_honours_is_neither_refused_nor_named() -> None:
-    honours = frozenset({"stop", "temperature", "reasoning_effort"})
-    assert admitted(honours=honours, effort="low", stop="a", temperature=0, seed=1) == ("seed",)
-    assert admitted(honours=None, effort="low", stop="a", max_tokens=3, seed=1) == ()
+    native_options = frozenset({"stop", "temperature", "reasoning_effort"})
+    assert admitted(native_options=native_options, effort="low", stop="a", temperature=0, seed=1) == ("seed",)
+    assert admitted(native_options=None, effort="low", stop="a", max_tokens=3, seed=1) == ()
 
 
 def test_what_the_upstream_does_not_honour_is_done_for_it() -> None:
     upstream = Scripted([TextDelta("abc")], END)
     assert text_of(dispatch(dispatcher(upstream), asking(options={"stop": "b"}), None)) == "a"
-    upstream = Scripted([TextDelta("abc")], END, honours=None)
+    upstream = Scripted([TextDelta("abc")], END, native_options=None)
     assert text_of(dispatch(dispatcher(upstream), asking(options={"stop": "b"}), None)) == "abc"
 
 
@@ -437,13 +439,13 @@ def test_further_fields_inside_messages_are_named_as_ignored() -> None:
 
 def gate_of(*upstreams: Scripted, failures: int = 0, retries: int = 2, idle: float = LONG) -> Dispatcher:
     """A gateway where the first upstream serves model-1 and the others are asked when it is not there."""
-    first, *others = (guard(upstream, failures=failures) for upstream in upstreams)
-    router = Router([first], {"model-1": [Candidate(other, "model-2") for other in others]})
+    first, *others = (gate(upstream, failures=failures) for upstream in upstreams)
+    router = Router([first], {"model-1": [Target(other, "model-2") for other in others]})
     return Dispatcher(
         router,
         TimeLimits(idle, LONG, LONG),
         Characters(),
-        places=Places(Board(), 100),
+        places=ConcurrencyLimit(SharedCounters(), 100),
         peers=Peers(None),
         retries=retries,
     )
@@ -458,14 +460,14 @@ def test_what_an_upstream_has_not_taken_another_answers(stream: bool) -> None:
 
 
 def test_the_fields_without_effect_are_those_of_the_upstream_that_answers() -> None:
-    first, second = Scripted(UpstreamUnreachable()), Scripted(A, END, honours=frozenset({"seed"}))
+    first, second = Scripted(UpstreamUnreachable()), Scripted(A, END, native_options=frozenset({"seed"}))
     request = asking(options={"seed": 1, "user": "ada"})
     assert dispatch(gate_of(first, second), request, None).ignored == ("user",)
     assert dispatch(gate_of(Scripted(A, END), second), request, None).ignored == ("seed", "user")
 
 
 def test_an_upstream_that_cannot_do_what_is_asked_is_no_way_out() -> None:
-    first, second = Scripted(UpstreamUnreachable(), honours=None), Scripted(A, END)
+    first, second = Scripted(UpstreamUnreachable(), native_options=None), Scripted(A, END)
     custom = {"tools": [{"type": "custom", "custom": {"name": "x"}}]}
     with pytest.raises(UpstreamUnreachable):
         dispatch(gate_of(first, second, retries=0), asking(options=custom), None)
@@ -519,15 +521,15 @@ def test_only_a_few_retry_at_the_same_time() -> None:
 
 def test_a_call_whose_client_reads_nothing_ends_with_the_total_time() -> None:
     upstream = Scripted(*[A] * 100, LONG)
-    gate = Dispatcher(
-        Router([guard(upstream)], {}),
+    dispatcher = Dispatcher(
+        Router([gate(upstream)], {}),
         TimeLimits(LONG, 0.05, LONG),
         Characters(),
-        places=Places(Board(), 1),
+        places=ConcurrencyLimit(SharedCounters(), 1),
         peers=Peers(None),
         retries=0,
     )
-    found = dispatch(gate, asking(stream=True), None)
+    found = dispatch(dispatcher, asking(stream=True), None)
     gevent.sleep(0.1)  # nobody iterates: the handler waits for its write to end
     assert upstream.ended == 1
     with pytest.raises(TotalTimeout):

@@ -13,8 +13,8 @@ from gpt_oss_proxy.chat.events import Event, Finish, TextDelta, ToolCallDelta, U
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError, RateLimited, UpstreamIncomplete
 from gpt_oss_proxy.gateway import recorded as module
-from gpt_oss_proxy.gateway.peers import Origin
 from gpt_oss_proxy.gateway.recorded import RecordedAnswer, memory_bytes
+from gpt_oss_proxy.stores.peers import Origin
 from tests.doubles import Scripted, Step
 
 LONG = 20.0

@@ -3,18 +3,18 @@
 import pytest
 
 from gpt_oss_proxy.errors import ModelNotFound, UpstreamUnreachable
-from gpt_oss_proxy.gateway.call import Candidate
+from gpt_oss_proxy.gateway.attempts import Target
 from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.upstreams.base import Model, Upstream
-from tests.doubles import Scripted, guard
+from tests.doubles import Scripted, gate
 
 
-def router_of(*upstreams: Scripted, failover: dict[str, list[Candidate]] | None = None) -> Router:
-    return Router([guard(upstream) for upstream in upstreams], failover or {})
+def router_of(*upstreams: Scripted, failover: dict[str, list[Target]] | None = None) -> Router:
+    return Router([gate(upstream) for upstream in upstreams], failover or {})
 
 
 def asked(router: Router, model: str) -> list[Upstream]:
-    return [candidate.guard.upstream for candidate in router.route(model)]
+    return [target.gate.upstream for target in router.route(model)]
 
 
 def served(router: Router) -> list[str]:
@@ -69,7 +69,7 @@ def test_a_model_that_might_be_at_an_upstream_that_cannot_be_asked_is_not_denied
 def test_a_model_whose_own_upstream_cannot_be_asked_is_looked_for_elsewhere() -> None:
     failing, spare = Scripted(), Scripted()
     failing.served = UpstreamUnreachable()
-    router = router_of(failing, failover={"a": [Candidate(guard(spare), "a")]})
+    router = router_of(failing, failover={"a": [Target(gate(spare), "a")]})
     assert asked(router, "a") == [spare]
     with pytest.raises(UpstreamUnreachable):
         router.route("b")
@@ -98,9 +98,9 @@ def test_models_may_come_and_go() -> None:
 
 def test_a_model_s_further_upstreams_are_asked_after_its_own_in_their_order() -> None:
     own, other, third = Scripted(models=["a", "b"]), Scripted(models=["x"]), Scripted(models=[])
-    spare = [Candidate(guard(other), "x"), Candidate(guard(third), "a")]
+    spare = [Target(gate(other), "x"), Target(gate(third), "a")]
     router = router_of(own, other, failover={"a": spare})
     assert router.route("a")[1:] == tuple(spare)
     assert asked(router, "a") == [own, other, third]
     assert asked(router, "b") == [own]
-    assert [door.upstream for door in router.guards] == [own, other, other, third]
+    assert [door.upstream for door in router.gates] == [own, other, other, third]

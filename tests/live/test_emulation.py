@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from gpt_oss_proxy.chat.tokens import O200k
+from gpt_oss_proxy.emulation.tokens import O200k
 from tests.live.children import wait_for
 from tests.live.conftest import Gateway
 from tests.live.talk import SECONDS, Streamed, Upstream, chat, error_of, failed, post, stream, text_of, user

@@ -16,7 +16,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.generation.meta import TestPhase
 
 from gpt_oss_proxy import __version__
-from gpt_oss_proxy.apis.openapi import document
+from gpt_oss_proxy.apis.document import document
 from gpt_oss_proxy.app import CLIENT_APIS
 from tests.described import Described
 from tests.live.talk import SECONDS

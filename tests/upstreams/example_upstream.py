@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Finish
-from gpt_oss_proxy.chat.fold import fold
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.emulation.fold import fold
 from gpt_oss_proxy.errors import UpstreamIncomplete
+from gpt_oss_proxy.net.client.transport import Transport
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.transport import Transport
 
 
 class LineDecoder(Decoder):

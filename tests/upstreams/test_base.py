@@ -24,7 +24,7 @@ from gpt_oss_proxy.errors import (
 )
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, Said
+from gpt_oss_proxy.upstreams.status_error import Said, StatusError
 from tests.upstreams.decoding import Lines, ask
 
 
@@ -118,7 +118,7 @@ CUT = urllib3.exceptions.ProtocolError("cut")
 def test_what_an_upstream_must_define_and_what_holds_unless_it_says_otherwise():
     """Above all: a POST that may have been accepted is not sent again."""
     assert Upstream.__abstractmethods__ == {"models", "build", "decoder"}
-    assert (Upstream.honours, Upstream.slips_into_harmony, Upstream.repeatable) == (frozenset(), False, False)
+    assert (Upstream.native_options, Upstream.leaks_harmony, Upstream.repeatable) == (frozenset(), False, False)
 
 
 def test_a_request_goes_out_as_it_was_built():
@@ -235,7 +235,7 @@ def test_an_answer_that_is_none_closes_the_connection():
 
 
 def test_a_status_is_an_error_of_ours():
-    refusal = HTTPStatusError(422, Said("bad"))
+    refusal = StatusError(422, Said("bad"))
     with pytest.raises(UpstreamRejected) as raised:
         list(Scripted(Script(refusal)).stream(ask()))  # type: ignore[arg-type]
     assert raised.value.__cause__ is refusal
@@ -243,7 +243,7 @@ def test_a_status_is_an_error_of_ours():
 
 def test_a_missing_model_is_the_one_that_was_asked_for():
     with pytest.raises(ModelNotFound, match="does not know 'gpt-9'"):
-        list(Scripted(Script(HTTPStatusError(404, Said("no such model")))).stream(ask(model="gpt-9")))  # type: ignore[arg-type]
+        list(Scripted(Script(StatusError(404, Said("no such model")))).stream(ask(model="gpt-9")))  # type: ignore[arg-type]
 
 
 def test_an_error_of_the_transport_passes_through():

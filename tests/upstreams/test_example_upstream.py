@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpt_oss_proxy.app import create_app
-from gpt_oss_proxy.settings import Settings
-from gpt_oss_proxy.upstreams.transport import Transport
+from gpt_oss_proxy.config.settings import Settings
+from gpt_oss_proxy.net.client.transport import Transport
 from tests.doubles import Characters
 from tests.upstreams.example_upstream import Lines
 

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from gpt_oss_proxy import sse
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete, UpstreamProtocolError, UpstreamTooLarge, quote
+from gpt_oss_proxy.net.client.transport import _retry_after
 from gpt_oss_proxy.upstreams.ai_sdk import FirstLineDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
 from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.openai.decoder import OpenAIDecoder
-from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, error_from_status, failure_in, read_error
-from gpt_oss_proxy.upstreams.transport import _retry_after
+from gpt_oss_proxy.upstreams.status_error import StatusError, error_from_status, failure_in, read_error
 from gpt_oss_proxy.upstreams.values import json_text, json_value, whole
 from tests.upstreams import recorded
 from tests.upstreams.decoding import TOOLS, ask, merged, sse_bytes
@@ -338,7 +338,7 @@ def test_any_text_is_made_whole_and_what_is_whole_stays(text: str) -> None:
 def test_any_error_body_has_a_text_that_can_be_quoted(body: bytes) -> None:
     said = read_error(body)
     assert [type(value) for value in msgspec.structs.astuple(said)] == [str, str, str, int]
-    for error in (error_from_status(HTTPStatusError(400, said)), error_from_status(HTTPStatusError(404, said), "m")):
+    for error in (error_from_status(StatusError(400, said)), error_from_status(StatusError(404, said), "m")):
         assert len(msgspec.json.encode(error.body())) < 2000
     quoted = quote(said.text)
     assert len(quoted.encode()) <= 4 * 201

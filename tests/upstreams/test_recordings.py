@@ -8,13 +8,13 @@ import pytest
 from gpt_oss_proxy.chat.events import Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text, ToolCall
 from gpt_oss_proxy.errors import UpstreamAuthRequired, UpstreamFailed, UpstreamIncomplete, UpstreamProtocolError
+from gpt_oss_proxy.net.client.transport import Transport
 from gpt_oss_proxy.upstreams.ai_sdk import AiSdk
 from gpt_oss_proxy.upstreams.ai_sdk.request import build_body as build_ai_sdk_body
 from gpt_oss_proxy.upstreams.base import Upstream
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.chatkit.request import build_body as build_chatkit_body
 from gpt_oss_proxy.upstreams.chatkit.request import build_headers
-from gpt_oss_proxy.upstreams.transport import Transport
 from tests.upstreams import recorded
 from tests.upstreams.decoding import SIZES, TOOLS, Outcome, ask, decode
 

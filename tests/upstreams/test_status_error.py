@@ -17,8 +17,8 @@ from gpt_oss_proxy.errors import (
     UpstreamUnavailable,
 )
 from gpt_oss_proxy.upstreams.status_error import (
-    HTTPStatusError,
     Said,
+    StatusError,
     error_from_status,
     failure_in,
     failure_of,
@@ -33,8 +33,8 @@ BUSY = UpstreamUnavailable.message
 PAGE = "<!doctype html><title>Bad gateway at upstream.example</title>"
 
 
-def refused(status: int, text: str = "", code: str = "") -> HTTPStatusError:
-    return HTTPStatusError(status, Said(text, code))
+def refused(status: int, text: str = "", code: str = "") -> StatusError:
+    return StatusError(status, Said(text, code))
 
 
 # Bodies
@@ -115,7 +115,7 @@ def test_a_bottomless_body_is_read_as_far_as_it_makes_sense(
     """Above all where it is just not too deep for the parser, which depends on how deep the stack is."""
     for depth in (*range(290, 340), *range(440, 510), *range(900, 1001), 100_000):
         said = read_error(head + begin * depth + inner + end * depth + tail)
-        assert type(error_from_status(HTTPStatusError(400, said))) is UpstreamRejected
+        assert type(error_from_status(StatusError(400, said))) is UpstreamRejected
 
 
 # Statuses
@@ -156,7 +156,7 @@ def test_each_status_is_an_error_of_ours(
     status: int, body: Any, error: type[GatewayError], code: str, message: str
 ) -> None:
     said = read_error(body.encode() if isinstance(body, str) else json.dumps(body).encode())
-    found = error_from_status(HTTPStatusError(status, said))
+    found = error_from_status(StatusError(status, said))
     assert (type(found), found.code, found.message, found.param) == (error, code, message, None)
 
 
@@ -222,7 +222,7 @@ def test_a_filter_that_speaks_of_lengths_keeps_its_code() -> None:
 )
 @pytest.mark.parametrize(("sent", "passed_on"), [("7", "7"), (None, "5")])
 def test_a_retry_after_is_passed_on(status: int, error: type[GatewayError], sent: str | None, passed_on: str) -> None:
-    found = error_from_status(HTTPStatusError(status, Said(), sent))
+    found = error_from_status(StatusError(status, Said(), sent))
     assert (type(found), found.retry_after) == (error, passed_on)
 
 
@@ -335,5 +335,5 @@ def test_a_filter_s_code_is_kept_within_an_answer_too() -> None:
     ],
 )
 def test_errors_of_further_servers_are_read(body: object, status: int, text: str, code: str) -> None:
-    error = error_from_status(HTTPStatusError(status, read_error(json.dumps(body).encode())), "m")
+    error = error_from_status(StatusError(status, read_error(json.dumps(body).encode())), "m")
     assert (error.code, text in error.message) == (code, True)

@@ -12,15 +12,15 @@ import msgspec
 
 from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.config.settings import ImageFormat, MessageFormat
 from gpt_oss_proxy.errors import UpstreamIncomplete, UpstreamProtocolError
-from gpt_oss_proxy.settings import ImageFormat, MessageFormat
+from gpt_oss_proxy.net.client.transport import Transport
 from gpt_oss_proxy.sse import LineDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.request import build_body
 from gpt_oss_proxy.upstreams.ai_sdk.ui_stream import UiStreamDecoder
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.transport import Transport
 
 _MODELS = (
     Model("gpt-4o", "openai", 1_715_367_049),

@@ -33,7 +33,7 @@ class DataStreamDecoder(AnswerDecoder):
         except (ValueError, RecursionError):
             return ""
 
-    def grew(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         """Note that the answer goes on."""
         self._more(text)
 

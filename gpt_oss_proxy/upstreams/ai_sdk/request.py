@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gpt_oss_proxy.chat.fold import fold_turn, marker_number
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
+from gpt_oss_proxy.config.settings import ImageFormat, MessageFormat
+from gpt_oss_proxy.emulation.fold import fold_turn, marker_number
 from gpt_oss_proxy.errors import InvalidRequest
-from gpt_oss_proxy.settings import ImageFormat, MessageFormat
 
 Wire = dict[str, Any]
 

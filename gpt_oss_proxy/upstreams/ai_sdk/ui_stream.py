@@ -43,7 +43,7 @@ class UiStreamDecoder(AnswerDecoder):
         except (ValueError, RecursionError):
             return ""
 
-    def grew(self, _text: str) -> None:
+    def on_text(self, _text: str) -> None:
         """Note that the answer goes on."""
         self.complete = False  # also after `finish`: a route may merge two answers into one stream
 
@@ -80,7 +80,7 @@ class UiStreamDecoder(AnswerDecoder):
 
     def _say(self, delta: str) -> None:
         if delta:
-            self.grew(delta)
+            self.on_text(delta)
             self.say(delta)
 
     def _reasoning_delta(self, event: dict[str, Any]) -> None:

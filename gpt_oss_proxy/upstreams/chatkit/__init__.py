@@ -10,13 +10,13 @@ from collections.abc import Mapping
 import msgspec
 
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.config.settings import ChatKitDialect
 from gpt_oss_proxy.errors import UpstreamProtocolError
-from gpt_oss_proxy.settings import ChatKitDialect
+from gpt_oss_proxy.net.client.transport import Transport
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.chatkit.decoder import ChatKitDecoder
 from gpt_oss_proxy.upstreams.chatkit.request import build_body, build_headers
 from gpt_oss_proxy.upstreams.decoder import Decoder
-from gpt_oss_proxy.upstreams.transport import Transport
 
 _MODELS = (
     Model("gpt-oss-20b", "openai", 1_754_352_000),
@@ -28,7 +28,7 @@ class ChatKit(Upstream):
     """`POST {base_url}/chatkit`."""
 
     name = "chatkit"
-    slips_into_harmony = True
+    leaks_harmony = True
 
     def __init__(
         self, transport: Transport, *, base_url: str, dialect: ChatKitDialect, effort_default: str, max_event_bytes: int
@@ -39,7 +39,7 @@ class ChatKit(Upstream):
         self._effort_default = effort_default
         self._max_event_bytes = max_event_bytes
         if dialect == "older":
-            self.honours = frozenset({"reasoning_effort"})
+            self.native_options = frozenset({"reasoning_effort"})
 
     def models(self) -> tuple[Model, ...]:
         """Return the two gpt-oss models."""

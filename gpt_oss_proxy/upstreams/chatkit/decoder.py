@@ -65,13 +65,13 @@ class ChatKitDecoder(Decoder):
         """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
         runs = read_text_deltas(records)
         for item_id, index, text in runs:
-            if text and self.grew and self._growing == (item_id, index):
-                self.grew(text)
+            if text and self.on_text and self._growing == (item_id, index):
+                self.on_text(text)
                 self.say(text)
             else:
                 part = self._add_text(item_id, index, text)
                 # Only behind text of its own nothing can come between it and what is more of it.
-                self._growing, self.grew = ((item_id, index), part.append) if text else (None, None)
+                self._growing, self.on_text = ((item_id, index), part.append) if text else (None, None)
         return len(records) if runs else 0
 
     def decode(self, record: bytes) -> None:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from gpt_oss_proxy.chat.fold import fold
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
+from gpt_oss_proxy.config.settings import ChatKitDialect
+from gpt_oss_proxy.emulation.fold import fold
 from gpt_oss_proxy.errors import InvalidRequest
-from gpt_oss_proxy.settings import ChatKitDialect
 
 # gpt-oss knows three efforts.
 _EFFORTS = {

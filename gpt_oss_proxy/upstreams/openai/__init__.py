@@ -12,8 +12,9 @@ import msgspec
 import requests
 
 from gpt_oss_proxy.chat.request import ChatRequest
+from gpt_oss_proxy.config.settings import Omittable
 from gpt_oss_proxy.errors import GatewayError, UpstreamProtocolError, quote
-from gpt_oss_proxy.settings import Omittable
+from gpt_oss_proxy.net.client.transport import HTTPStatusError, Transport
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.model_list import ModelList
@@ -21,7 +22,7 @@ from gpt_oss_proxy.upstreams.openai.concessions import Concessions, Wire
 from gpt_oss_proxy.upstreams.openai.decoder import OpenAIDecoder
 from gpt_oss_proxy.upstreams.openai.models import read_models
 from gpt_oss_proxy.upstreams.openai.request import build_body
-from gpt_oss_proxy.upstreams.transport import Transport
+from gpt_oss_proxy.upstreams.status_error import error_from_status, read_status
 
 _log = logging.getLogger(__name__)
 _MODELS_TIMEOUT_SECONDS = 5.0
@@ -32,7 +33,7 @@ class OpenAI(Upstream):
     """`POST {base_url}/chat/completions`, `GET {base_url}/models`."""
 
     name = "openai"
-    honours = None
+    native_options = None
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class OpenAI(Upstream):
 
     def _send(self, trace: Mapping[str, str], body: Wire) -> requests.Response:
         url, headers, data = self._post(body)
-        return self._transport.send("POST", url, headers={**headers, **trace}, body=data)
+        return self.post(url, {**headers, **trace}, data)
 
     def _post(self, body: Wire) -> tuple[str, Mapping[str, str], bytes]:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **self._headers}
@@ -93,13 +94,18 @@ class OpenAI(Upstream):
 
     def _ask_models(self) -> tuple[Model, ...]:
         try:
-            body = self._transport.fetch(
+            return read_models(self._fetch_models())
+        except GatewayError as error:
+            _log.warning("%s: its models cannot be listed: %s", self.name, error.reason or error.code)
+            raise
+
+    def _fetch_models(self) -> bytes:
+        try:
+            return self._transport.fetch(
                 f"{self._base_url}/models",
                 headers=self._headers,
                 max_bytes=_MODELS_BYTES,
                 timeout_seconds=_MODELS_TIMEOUT_SECONDS,
             )
-            return read_models(body)
-        except GatewayError as error:
-            _log.warning("%s: its models cannot be listed: %s", self.name, error.reason or error.code)
-            raise
+        except HTTPStatusError as error:
+            raise error_from_status(read_status(error)) from error

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from gpt_oss_proxy.settings import Omittable
-from gpt_oss_proxy.upstreams.status_error import HTTPStatusError
+from gpt_oss_proxy.config.settings import Omittable
+from gpt_oss_proxy.upstreams.status_error import StatusError
 
 T = TypeVar("T")
 Wire = Mapping[str, Any]
@@ -49,7 +49,7 @@ class Concession(Protocol):
     def found(self, body: Wire) -> Collection[str]:
         """Return the names of such things in a body."""
 
-    def refused(self, name: str, error: HTTPStatusError) -> bool:
+    def refused(self, name: str, error: StatusError) -> bool:
         """Return whether a refusal means this thing."""
 
     def without(self, names: Collection[str], body: Wire) -> Wire:
@@ -60,7 +60,7 @@ class _StreamOptions:
     def found(self, body: Wire) -> Collection[str]:
         return ["stream_options"] if "stream_options" in body else []
 
-    def refused(self, _name: str, error: HTTPStatusError) -> bool:
+    def refused(self, _name: str, error: StatusError) -> bool:
         return bool(_OPTIONS.search(f"{error.param} {error.text}"))
 
     def without(self, names: Collection[str], body: Wire) -> Wire:
@@ -71,7 +71,7 @@ class _Developer:
     def found(self, body: Wire) -> Collection[str]:
         return ["developer"] if any(message["role"] == "developer" for message in body["messages"]) else []
 
-    def refused(self, _name: str, error: HTTPStatusError) -> bool:
+    def refused(self, _name: str, error: StatusError) -> bool:
         return bool(_DEVELOPER.search(f"{error.param}: {error.text}"))
 
     def without(self, names: Collection[str], body: Wire) -> Wire:
@@ -86,7 +86,7 @@ class _Effort:
         effort = body.get("reasoning_effort")
         return [f"reasoning_effort {effort}"] if effort in _LOWER_EFFORT else []
 
-    def refused(self, _name: str, error: HTTPStatusError) -> bool:
+    def refused(self, _name: str, error: StatusError) -> bool:
         return _refuses_effort(error)
 
     def without(self, _names: Collection[str], body: Wire) -> Wire:
@@ -101,7 +101,7 @@ class _AnswerFields:
         calls = (call for turn in _answers(body) for call in turn.get("tool_calls") or ())
         return names | {_FIELD + name for call in calls for name in call if name not in _USUAL_IN_CALLS}
 
-    def refused(self, name: str, error: HTTPStatusError) -> bool:
+    def refused(self, name: str, error: StatusError) -> bool:
         name = name.removeprefix(_FIELD)
         said = f"{error.param} {error.text}"
         return name in said and bool(re.search(rf"\b{re.escape(name)}\b", said))
@@ -123,7 +123,7 @@ class _Stream:
     def found(self, body: Wire) -> Collection[str]:
         return ["stream"] if body.get("stream") else []
 
-    def refused(self, _name: str, error: HTTPStatusError) -> bool:
+    def refused(self, _name: str, error: StatusError) -> bool:
         return error.param == "stream" or bool(_STREAM.search(error.text))
 
     def without(self, _names: Collection[str], body: Wire) -> Wire:
@@ -150,7 +150,7 @@ class Concessions:
         left = self._without_refused(body)
         try:
             return self._send(left, send)
-        except HTTPStatusError as error:
+        except StatusError as error:
             if left.get("reasoning_effort") == body.get("reasoning_effort") or not _refuses_effort(error):
                 raise
         for effort in _LOWER_EFFORT:  # it takes others than it did
@@ -159,11 +159,11 @@ class Concessions:
 
     def _send(self, body: Wire, send: Callable[[Wire], T]) -> T:
         given_up: set[str] = set()
-        effort_refused: HTTPStatusError | None = None  # for the first time
+        effort_refused: StatusError | None = None  # for the first time
         while True:
             try:
                 answer = send(body)
-            except HTTPStatusError as error:
+            except StatusError as error:
                 if _refuses_effort(error):
                     effort_refused = effort_refused or error
                 found = _meant(body, error)
@@ -196,7 +196,7 @@ class Concessions:
         known[key] = time.monotonic() + _KNOWN_SECONDS
 
 
-def _meant(body: Wire, error: HTTPStatusError) -> tuple[Concession, set[str]] | None:
+def _meant(body: Wire, error: StatusError) -> tuple[Concession, set[str]] | None:
     """Return which things of a body a refusal means, None if it means something else."""
     if error.status not in _REFUSALS:
         return None
@@ -206,7 +206,7 @@ def _meant(body: Wire, error: HTTPStatusError) -> tuple[Concession, set[str]] | 
     return None
 
 
-def _refuses_effort(error: HTTPStatusError) -> bool:
+def _refuses_effort(error: StatusError) -> bool:
     named = _EFFORT_PARAM.search(error.param) if error.param else _EFFORT.search(error.text)
     return error.status in _REFUSALS and named is not None
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gpt_oss_proxy.chat.json_text import JsonReader
+from gpt_oss_proxy.emulation.json_text import JsonReader
 from gpt_oss_proxy.errors import UpstreamProtocolError
 from gpt_oss_proxy.upstreams.values import json_text
 

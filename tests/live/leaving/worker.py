@@ -16,7 +16,7 @@ import greenlet
 from gevent.server import StreamServer
 from gevent.socket import socket as gevent_socket
 
-from gpt_oss_proxy.server.worker import Worker
+from gpt_oss_proxy.net.server.worker import Worker
 from tests.live.leaving.address import greenlets_address
 
 # They wait for the next function to run: 256 at most, and as many as gevent's resolver has threads.

@@ -6,11 +6,11 @@ import uuid
 import pytest
 from requests.structures import CaseInsensitiveDict
 
+from gpt_oss_proxy.net.client.transport import Transport
 from gpt_oss_proxy.upstreams.ai_sdk import AiSdk
 from gpt_oss_proxy.upstreams.ai_sdk.data_stream import DataStreamDecoder
 from gpt_oss_proxy.upstreams.ai_sdk.request import build_body
 from gpt_oss_proxy.upstreams.base import Model
-from gpt_oss_proxy.upstreams.transport import Transport
 from tests.upstreams.decoding import ask
 
 

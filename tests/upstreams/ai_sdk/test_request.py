@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Opaque, Text, ToolCall
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, PassthroughPart, Text, ToolCall
 from gpt_oss_proxy.errors import InvalidRequest
 from gpt_oss_proxy.upstreams.ai_sdk.request import build_body
 
@@ -134,7 +134,10 @@ def test_an_attachment_always_has_an_image_type(url, media_type):
 
 @pytest.mark.parametrize(
     ("role", "part", "code"),
-    [("user", Opaque("input_audio", {}), "unsupported_content"), ("assistant", Image(URL), "unsupported_image")],
+    [
+        ("user", PassthroughPart("input_audio", {}), "unsupported_content"),
+        ("assistant", Image(URL), "unsupported_image"),
+    ],
 )
 @pytest.mark.parametrize("message_format", ["content", "parts"])
 def test_what_cannot_be_sent_is_refused_with_its_place(message_format, role, part, code):
@@ -159,8 +162,8 @@ def test_where_only_the_system_speaks_its_last_turn_is_a_users(message_format: s
 
 @pytest.mark.parametrize("message_format", ["content", "parts"])
 def test_parts_of_unknown_types_are_left_out_and_known_ones_refused(message_format: str) -> None:
-    parts = (Text("Is this "), Image(URL), Opaque("video_url", {"video_url": {"url": URL}}, is_known=False))
+    parts = (Text("Is this "), Image(URL), PassthroughPart("video_url", {"video_url": {"url": URL}}, is_known=False))
     built = str(build(ChatRequest("gpt-4o", (Message("user", parts),)), message_format=message_format))
     assert ("video" in built, "Is this " in built) == (False, True)
     with pytest.raises(InvalidRequest):
-        build(ChatRequest("gpt-4o", (Message("user", (Opaque("file", {}),)),)))
+        build(ChatRequest("gpt-4o", (Message("user", (PassthroughPart("file", {}),)),)))

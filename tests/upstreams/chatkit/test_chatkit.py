@@ -6,10 +6,10 @@ import pytest
 from requests.structures import CaseInsensitiveDict
 
 from gpt_oss_proxy.errors import UpstreamFailed, UpstreamProtocolError
+from gpt_oss_proxy.net.client.transport import Transport
 from gpt_oss_proxy.upstreams.base import Model
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.chatkit.request import build_body, build_headers
-from gpt_oss_proxy.upstreams.transport import Transport
 from tests.upstreams.decoding import TOOLS, ask, decode, fail, sse_bytes
 
 
@@ -39,7 +39,10 @@ def test_it_posts_to_chatkit_below_its_base_url(dialect):
 
 
 def test_only_the_older_dialect_has_a_field_for_the_effort():
-    assert (chatkit("older").honours, chatkit("published").honours) == (frozenset({"reasoning_effort"}), frozenset())
+    assert (chatkit("older").native_options, chatkit("published").native_options) == (
+        frozenset({"reasoning_effort"}),
+        frozenset(),
+    )
 
 
 CALL = {"type": "thread.item.done", "item": {"type": "client_tool_call", "call_id": "c", "name": "look"}}

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gpt_oss_proxy.chat.fold import fold
-from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Opaque, Text
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, PassthroughPart, Text
+from gpt_oss_proxy.config.settings import EFFORTS
+from gpt_oss_proxy.emulation.fold import fold
 from gpt_oss_proxy.errors import InvalidRequest
-from gpt_oss_proxy.settings import EFFORTS
 from gpt_oss_proxy.upstreams.chatkit.request import build_body, build_headers
 from tests.upstreams.decoding import ask
 
@@ -97,7 +97,7 @@ def test_every_effort_that_can_be_asked_for_becomes_one_of_the_three_that_gpt_os
     ("part", "code"),
     [
         (Image("https://example.com/x.png"), "unsupported_image"),
-        (Opaque("input_audio", {"data": "…"}), "unsupported_content"),
+        (PassthroughPart("input_audio", {"data": "…"}), "unsupported_content"),
     ],
 )
 @pytest.mark.parametrize("dialect", ["published", "older"])

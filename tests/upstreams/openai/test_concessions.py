@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gpt_oss_proxy.errors import UpstreamUnreachable
 from gpt_oss_proxy.upstreams.openai import concessions as module
 from gpt_oss_proxy.upstreams.openai.concessions import Concessions, Wire
-from gpt_oss_proxy.upstreams.status_error import HTTPStatusError, Said
+from gpt_oss_proxy.upstreams.status_error import Said, StatusError
 
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 USER = {"role": "user", "content": "Hi"}
@@ -26,14 +26,14 @@ def asking(effort: str | None, model: str = "m") -> Wire:
     return body(model=model, **({"reasoning_effort": effort} if effort else {}))
 
 
-def refusal(text: str = "", param: str = "", status: int = 400) -> HTTPStatusError:
-    return HTTPStatusError(status, Said(text, param=param))
+def refusal(text: str = "", param: str = "", status: int = 400) -> StatusError:
+    return StatusError(status, Said(text, param=param))
 
 
 class Server:
     """Answers, or refuses with what `refuses` returns. `asked` are the bodies that it was sent."""
 
-    def __init__(self, refuses: Callable[[Wire], HTTPStatusError | str | None] = lambda _: None) -> None:
+    def __init__(self, refuses: Callable[[Wire], StatusError | str | None] = lambda _: None) -> None:
         self.refuses = refuses
         self.asked: list[Wire] = []
 
@@ -108,7 +108,7 @@ def test_the_next_lower_effort_is_asked_for_until_one_is_taken(
 def test_if_all_are_refused_the_client_gets_the_refusal_of_what_it_asked_for(asked: str, sent: list[str]) -> None:
     server, concessions = Efforts(), Concessions()
     for _ in range(2):
-        with pytest.raises(HTTPStatusError, match="400") as raised:
+        with pytest.raises(StatusError, match="400") as raised:
             concessions.send(asking(asked), server.send)
         assert raised.value.text == f"reasoning_effort: no {asked} here"
         assert server.efforts() == sent
@@ -116,7 +116,7 @@ def test_if_all_are_refused_the_client_gets_the_refusal_of_what_it_asked_for(ask
 
 def test_the_refusal_of_what_the_client_did_not_ask_for_is_not_the_one_that_it_gets() -> None:
     server = Server(lambda wire: "no field stream_options" if "stream_options" in wire else "reasoning effort: no")
-    with pytest.raises(HTTPStatusError) as raised:
+    with pytest.raises(StatusError) as raised:
         Concessions().send({**asking("high"), "stream_options": {}}, server.send)
     assert raised.value.text == "reasoning effort: no"
 
@@ -139,7 +139,7 @@ def test_a_server_that_takes_another_now_is_asked_for_all_again() -> None:
     concessions.send(asking("max"), server.send)
     assert server.efforts() == ["max"]
     server.taken = ()
-    with pytest.raises(HTTPStatusError, match="400"):
+    with pytest.raises(StatusError, match="400"):
         concessions.send(asking("high"), server.send)
     assert server.efforts() == ["high"]
 
@@ -180,7 +180,7 @@ def test_servers_name_the_effort_in_many_ways(text: str, param: str, status: int
 )
 def test_other_refusals_are_about_something_else(status: int, text: str, param: str) -> None:
     server = Server(lambda _: refusal(text, param, status))
-    with pytest.raises(HTTPStatusError):
+    with pytest.raises(StatusError):
         Concessions().send(asking("max"), server.send)
     assert len(server.asked) == 1
 
@@ -277,7 +277,7 @@ def test_the_bodies_of_requests_stay_as_they_are() -> None:
 )
 def test_what_the_client_asks_for_is_not_left_out(sent: Wire) -> None:
     server = Server(lambda _: "no annotations, role, content, messages, model, stream")
-    with pytest.raises(HTTPStatusError):
+    with pytest.raises(StatusError):
         Concessions().send(sent, server.send)
     assert server.asked == [sent]
 
@@ -298,7 +298,7 @@ def test_what_else_goes_wrong_is_raised_as_it_is_and_nothing_is_remembered(error
 
 def test_what_goes_wrong_behind_a_lower_effort_is_not_hidden() -> None:
     server = Server(lambda wire: "reasoning effort" if wire["reasoning_effort"] == "max" else "too long")
-    with pytest.raises(HTTPStatusError) as raised:
+    with pytest.raises(StatusError) as raised:
         Concessions().send(asking("max"), server.send)
     assert (raised.value.text, len(server.asked)) == ("too long", 2)
 
@@ -310,7 +310,7 @@ def test_only_a_refusal_is_asked_again(status: int) -> None:
     server.asked.clear()
     server.refuses = lambda _: refusal("stream_options, reasoning_effort, developer, stream", status=status)
     for sent in (asking("xhigh"), body({"role": "developer", "content": "x"}, stream=True, stream_options={})):
-        with pytest.raises(HTTPStatusError):
+        with pytest.raises(StatusError):
             concessions.send(sent, server.send)
     assert len(server.asked) == 2
 
@@ -384,7 +384,7 @@ def test_there_is_an_end_of_asking(refusals: list[str], effort: str | None) -> N
     server = Server(lambda _: refusals[len(server.asked) % len(refusals)] or "no")
     concessions = Concessions()
     for _ in range(2):
-        with pytest.raises(HTTPStatusError):
+        with pytest.raises(StatusError):
             concessions.send({**sent, "stream_options": {}}, server.send)
         assert len(server.since()) <= 9
 
@@ -394,7 +394,7 @@ def test_neither_a_long_text_nor_many_fields_take_long() -> None:
     sent = body(assistant(**fields), stream=True, stream_options={})
     server = Server(lambda _: "reasoning " * 3000 + "think" * 1000 + "stream " * 4000)
     begun = time.process_time()
-    with pytest.raises(HTTPStatusError):
+    with pytest.raises(StatusError):
         Concessions().send(sent, server.send)
     assert Concessions(["reasoning"]).send(sent, Server().send)["messages"] == [assistant()]
     assert time.process_time() - begun < 2
@@ -422,7 +422,7 @@ def test_a_field_that_a_client_invents_changes_nothing_for_others(field: str) ->
 )
 def test_a_text_that_only_mentions_a_thing_does_not_refuse_it(said: str) -> None:
     server = Server(lambda wire: said)
-    with pytest.raises(HTTPStatusError):
+    with pytest.raises(StatusError):
         Concessions().send(body({"role": "developer", "content": "x"}, stream=True), server.send)
     assert len(server.since()) == 1
 

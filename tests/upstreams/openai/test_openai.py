@@ -17,14 +17,14 @@ from gpt_oss_proxy.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from gpt_oss_proxy.gateway.guard import Guard
-from gpt_oss_proxy.upstreams import connections
+from gpt_oss_proxy.gateway.gate import UpstreamGate
+from gpt_oss_proxy.net.client import connections
+from gpt_oss_proxy.net.client.transport import Transport
 from gpt_oss_proxy.upstreams.base import Model
 from gpt_oss_proxy.upstreams.openai import OpenAI
 from gpt_oss_proxy.upstreams.openai.request import build_body
-from gpt_oss_proxy.upstreams.transport import Transport
 from tests.doubles import ask as post
-from tests.doubles import collect, gateway, guard
+from tests.doubles import collect, gate, gateway
 from tests.upstreams.decoding import (
     ask,
     decode,
@@ -50,7 +50,7 @@ def test_it_posts_below_its_base_url_with_its_key(key, credentials):
 
 
 def test_it_takes_all_fields():
-    assert upstream().honours is None
+    assert upstream().native_options is None
 
 
 KINDS = ("text/event-stream; charset=utf-8", "text/plain", "application/json")
@@ -114,7 +114,7 @@ CHATS = "http://llm.example/v1/chat/completions"
 class Efforts:
     """A server that takes these efforts only. `asked` is each request's effort, and how many places were taken then."""
 
-    def __init__(self, server: responses.RequestsMock, door: Guard, *takes: str | None) -> None:
+    def __init__(self, server: responses.RequestsMock, door: UpstreamGate, *takes: str | None) -> None:
         self.asked: list[tuple[str | None, int]] = []
         self._takes = takes
         self._door = door
@@ -134,7 +134,7 @@ def asking(effort: str | None) -> ChatRequest:
 
 
 def test_a_refused_effort_is_asked_for_lower_within_the_same_place_and_remembered():
-    door = guard(upstream("m"), places=1)
+    door = gate(upstream("m"), places=1)
     with responses.RequestsMock() as server:
         efforts = Efforts(server, door, "high")
         for _ in range(2):
@@ -158,7 +158,7 @@ def test_the_lower_effort_goes_over_the_same_connection(monkeypatch):
 
 @pytest.mark.parametrize("effort", ["max", "minimal"])
 def test_a_server_that_takes_no_effort_refuses_the_one_that_was_asked_for(effort):
-    door = guard(upstream("m"), places=1)
+    door = gate(upstream("m"), places=1)
     with responses.RequestsMock() as server:
         Efforts(server, door, None)
         with pytest.raises(UpstreamRejected, match=f"It said: Unsupported value: '{effort}'"):
@@ -167,7 +167,7 @@ def test_a_server_that_takes_no_effort_refuses_the_one_that_was_asked_for(effort
 
 
 def test_a_refusal_of_something_else_passes_on_as_it_is():
-    door = guard(upstream("m"))
+    door = gate(upstream("m"))
     with responses.RequestsMock() as server:
         server.post(CHATS, status=400, json={"error": {"message": "Too long", "code": "context_length_exceeded"}})
         with pytest.raises(UpstreamRejected) as raised:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Opaque, Text, ToolCall
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, PassthroughPart, Text, ToolCall
 from gpt_oss_proxy.upstreams.openai.request import build_body
 from tests.upstreams.decoding import ask
 
@@ -16,7 +16,12 @@ def test_a_request_goes_through_with_all_its_fields() -> None:
             Message("developer", (Text("Be terse."),)),
             Message(
                 "user",
-                (Text("a"), Image("u", "low"), Image("v"), Opaque("input_audio", {"input_audio": {"data": "x"}})),
+                (
+                    Text("a"),
+                    Image("u", "low"),
+                    Image("v"),
+                    PassthroughPart("input_audio", {"input_audio": {"data": "x"}}),
+                ),
             ),
             Message("user", (Text("b"), Text("c")), extra={"name": "Ada"}),
             Message("assistant", (), (ToolCall("c1", "look", "{not json"),)),
@@ -83,7 +88,9 @@ def test_further_fields_of_parts_and_calls_are_passed_on() -> None:
 
 
 def test_further_fields_of_images_and_unknown_parts_are_passed_on() -> None:
-    message = Message("user", (Image("u", extra={"x": 1}), Opaque("video_url", {"video_url": {"url": "v"}}, False)))
+    message = Message(
+        "user", (Image("u", extra={"x": 1}), PassthroughPart("video_url", {"video_url": {"url": "v"}}, False))
+    )
     assert build_body(ChatRequest("m", (message,)))["messages"][0]["content"] == [
         {"type": "image_url", "image_url": {"url": "u"}, "x": 1},
         {"type": "video_url", "video_url": {"url": "v"}},

@@ -1,0 +1,1 @@
+"""What an upstream that takes text only cannot do, done on requests and events."""

@@ -1,0 +1,1 @@
+"""Sockets, greenlets and speed: nobody else knows them."""

@@ -1,0 +1,1 @@
+"""HTTP towards upstreams: connections, names, TLS, proxies."""

@@ -1,0 +1,61 @@
+"""What a request asks for and its upstream cannot do: told to the model, or refused before anybody is asked."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
+from gpt_oss_proxy.emulation.prepare import Emulation, prepare
+from gpt_oss_proxy.errors import InvalidRequest
+from tests.emulation.test_tools import NOW, WEATHER
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+STRICT = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA, "strict": True}}
+
+
+def prepared(native_options: frozenset[str] | None = frozenset(), text: str = "Hi", **options: Any) -> Emulation:
+    request = ChatRequest("m", (Message("user", (Text(text),)),), options=options)
+    return prepare(request, native_options, harmony=False)
+
+
+def test_what_an_upstream_honours_is_left_to_it() -> None:
+    emulation = prepared(frozenset({"stop"}), stop="x", max_tokens=1)
+    assert (emulation.stop, emulation.max_tokens) == ((), 1)
+
+
+def test_for_an_upstream_that_does_all_itself_nothing_is_done() -> None:
+    assert not prepared(None, stop="x", tools=[NOW], response_format=STRICT).changes
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stop": "x" * 1001},
+        {"tools": [{"type": "x"}]},
+        {"tool_choice": "required"},
+        {"response_format": {"type": "xml"}},
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anybody_is_asked(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        prepared(**options)
+
+
+def test_all_tools_reach_the_model_whole() -> None:
+    text = prepared(tools=[WEATHER, NOW], response_format=STRICT).request.messages[0].text
+    assert json.dumps(WEATHER["function"]["parameters"]) in text  # type: ignore[index]
+    assert json.dumps(SCHEMA) in text
+
+
+def test_the_number_of_the_frames_is_one_that_nobody_wrote() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "[#2 call f]"}}]
+    assert prepared(text="[#1 call get_weather] {}", tools=tools).request.marker == 3
+
+
+def test_another_conversation_of_the_same_request_is_told_the_same() -> None:
+    first = prepared(tools=[WEATHER], stop="x")
+    other = ChatRequest("m", (Message("user", (Text("[#1"),)),), options={"tools": [WEATHER], "stop": "x"})
+    second = prepare(other, frozenset(), harmony=False, like=first)
+    assert second.tools is first.tools
+    assert (second.stop, second.request.messages[1:]) == (("x",), other.messages)
