@@ -66,9 +66,10 @@ lock: .venv/dev ## pin again what requirements*.in ask for, with hashes and with
 	    --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file $$name.txt $$name.in || exit 1; \
 	done
 
-docs: .venv/dev ## write docs/faults.md and docs/openai-upstreams.md anew from the tables of their tests
+docs: .venv/dev ## write anew what is generated in docs/: settings, errors, faults, quirks of servers
 	$(BIN)/python -m tests.live.faults.page > docs/faults.md
 	$(BIN)/python -m tests.quirks.page > docs/openai-upstreams.md
+	$(BIN)/python -m tests.pages
 
 audit: .venv/dev ## known vulnerabilities in what is pinned; needs a network that reaches PyPI's advisories
 	$(BIN)/python -m venv .venv/audit && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1

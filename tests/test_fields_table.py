@@ -1,6 +1,5 @@
-"""README's table of request fields says what the code does."""
+"""The table of request fields in docs/fields.md says what the code does."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gpt_oss_proxy.apis.openai.chat_completions.parse import REQUEST, parse
-from gpt_oss_proxy.emulation.prepare import EMULATED
+from gpt_oss_proxy.apis.openai.chat_completions.parse import REQUEST
+from gpt_oss_proxy.emulation.prepare import prepare
 from gpt_oss_proxy.errors import InvalidRequest
 from gpt_oss_proxy.gateway.dispatch import without_effect
 from gpt_oss_proxy.net.client.transport import Transport
@@ -17,8 +16,9 @@ from gpt_oss_proxy.upstreams.ai_sdk import AiSdk
 from gpt_oss_proxy.upstreams.base import Upstream
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.openai import OpenAI
+from tests.apis.openai.asked import CHATS, parse
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs/fields.md").read_text()
 TRANSPORT = Transport(connect_timeout_seconds=1)
 ADDRESS = "http://localhost:1"
 UPSTREAMS: list[Upstream] = [
@@ -73,10 +73,19 @@ WITH: dict[str, dict[str, Any]] = {
     "tool_choice": {"tools": VALUES["tools"]},
 }
 
+# ChatRequest's names of fields that it has under another one.
+NEUTRAL = {
+    "functions": "tools",
+    "function_call": "tool_choice",
+    "parallel_tool_calls": "parallel_calls",
+    "max_tokens": "limits",
+    "max_completion_tokens": "limits",
+}
+
 
 def rows() -> dict[str, list[str]]:
-    """Return field → what README says of it for each upstream."""
-    table = README.split("## Request fields")[1].split("\n\n")[1]
+    """Return field → what the page says of it for each upstream."""
+    table = PAGE.split("## Request fields")[1].split("\n\n")[1]
     found: dict[str, list[str]] = {}
     for line in table.splitlines()[2:]:
         names, *cells = (cell.strip() for cell in line.strip("|").split("|"))
@@ -88,18 +97,19 @@ def effect(field: str, upstream: Upstream) -> str:
     """Return what the code does with the field."""
     body = {"messages": VALUES["messages"], **WITH.get(field, {}), field: VALUES[field]}
     try:
-        request = parse(json.dumps(body).encode(), default_model="m")
+        request = parse(CHATS, body)
     except InvalidRequest:
         return "refused"
     if field == "n":  # in no upstream's request: the gateway asks several times
-        assert (request.n, "n" in request.options) == (2, False)
+        assert (request.n, "n" in request.passthrough) == (2, False)
         return "emulated"
     if upstream.native_options is None:
         return "passed on"
-    names = {"functions": "tools", "function_call": "tool_choice"}
-    if names.get(field, field) in EMULATED - upstream.native_options or field == "stream_options":
+    emulated, name = prepare(request, upstream.native_options, harmony=False).request, NEUTRAL.get(field, field)
+    if getattr(emulated, name, None) != getattr(request, name, None) or field == "stream_options":
         return "emulated"
-    return "without effect" if field in without_effect(request, upstream) else "passed on"
+    ignored = CHATS.spell_ignored(without_effect(request, upstream), request)
+    return "without effect" if field in ignored else "passed on"
 
 
 def test_every_known_field_is_in_the_table_and_has_a_value_here() -> None:

@@ -1,4 +1,4 @@
-"""The README's curl commands as they stand there, and curl's own habits."""
+"""The curl commands of README and docs/fields.md as they stand there, and curl's own habits."""
 
 import json
 import re
@@ -13,7 +13,8 @@ from tests.live.talk import Upstream
 from tests.live.test_conversations import LARGE_TEXT
 
 Curl = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = re.findall(r"^```\n(curl .*?)\n```$", (REPOSITORY / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+PAGES = "".join((REPOSITORY / name).read_text() for name in ("README.md", "docs/fields.md"))
+COMMANDS = re.findall(r"^```\n(curl .*?)\n```$", PAGES, re.MULTILINE | re.DOTALL)
 IN_README = "http://localhost:3000"
 
 
