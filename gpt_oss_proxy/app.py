@@ -1,15 +1,16 @@
 """The composition root: builds every part and is the only place where parts meet."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import Blueprint, request
 
-from gpt_oss_proxy.apis.base import ClientApi, render_error
-from gpt_oss_proxy.apis.openai import chat_completions, completions
+from gpt_oss_proxy.apis.base import ClientApi
+from gpt_oss_proxy.apis.family import family
+from gpt_oss_proxy.apis.openai.chat_completions import ChatCompletions
+from gpt_oss_proxy.apis.openai.completions import Completions
 from gpt_oss_proxy.blueprints import inference, models, openapi, operations, response_middleware
 from gpt_oss_proxy.blueprints.client_address import ClientAddresses
 from gpt_oss_proxy.blueprints.lean_flask import LeanFlask
@@ -36,25 +37,30 @@ from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.openai import OpenAI
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where workers meet; the name is prometheus_client's, gunicorn.conf.py makes it
-CLIENT_APIS: Mapping[str, ClientApi] = {
-    "chat_completions": chat_completions,
-    "completions": completions,
-}
+# The first one's form of errors is that of all paths that belong to no API.
+CLIENT_APIS: Sequence[Callable[[Settings], ClientApi]] = (
+    lambda settings: ChatCompletions(default_model=settings.default_model, reasoning=settings.reasoning_fields),
+    lambda settings: Completions(default_model=settings.default_model, reasoning=settings.reasoning_fields),
+)
 
 
 class Protocol(NamedTuple):
-    """How an upstream is built, and the setting that holds its URL; without one there is no such upstream."""
+    """How an upstream is built for a URL, and the setting that holds one; without one only FAILOVER can name it."""
 
-    build: Callable[[Settings, Transport], Upstream]
-    url: str
+    build: Callable[[Settings, Transport, str], Upstream]
+    setting: str = ""
+
+    def url(self, settings: Settings) -> str:
+        """Return the URL that the settings give, '' if there is none."""
+        return getattr(settings, self.setting) if self.setting else ""
 
 
 # In the order in which they are asked who serves a model; but see build_upstreams.
 UPSTREAMS: Mapping[str, Protocol] = {
     "chatkit": Protocol(
-        lambda settings, transport: ChatKit(
+        lambda settings, transport, url: ChatKit(
             transport,
-            base_url=settings.base_url,
+            base_url=url,
             dialect=settings.chatkit_dialect,
             effort_default=settings.reasoning_effort_default,
             max_event_bytes=settings.max_event_bytes,
@@ -62,9 +68,9 @@ UPSTREAMS: Mapping[str, Protocol] = {
         "base_url",
     ),
     "ai_sdk": Protocol(
-        lambda settings, transport: AiSdk(
+        lambda settings, transport, url: AiSdk(
             transport,
-            url=settings.vercel_minimal_api_url,
+            url=url,
             session_prefix=settings.vercel_session_prefix,
             image_format=settings.ai_sdk_image_format,
             message_format=settings.ai_sdk_message_format,
@@ -73,10 +79,11 @@ UPSTREAMS: Mapping[str, Protocol] = {
         "vercel_minimal_api_url",
     ),
     "openai": Protocol(
-        lambda settings, transport: OpenAI(
+        lambda settings, transport, url: OpenAI(
             transport,
-            base_url=settings.openai_base_url,
-            api_key=settings.openai_api_key,
+            base_url=url,
+            # The key is for OPENAI_BASE_URL, and no other server may see it.
+            api_key=settings.openai_api_key if url == settings.openai_base_url else "",
             model_ids=settings.openai_models,
             max_event_bytes=settings.max_event_bytes,
             omit=settings.openai_omit,
@@ -94,6 +101,7 @@ class Gateway(LeanFlask):
     write to a client may take: all the time that an answer has, and a little for the error that ends it.
     """
 
+    apis: Sequence[ClientApi]
     upstreams: Sequence[Upstream]
     dispatcher: Dispatcher
     board: SharedCounters
@@ -101,9 +109,9 @@ class Gateway(LeanFlask):
     bodies: BodyBudget
     write_seconds: float
 
-    def render_error(self, error: GatewayError, path: str) -> bytes:  # noqa: ARG002 - one form so far
+    def render_error(self, error: GatewayError, path: str) -> bytes:
         """Return the body of an error, for a request that is not even HTTP; `path` is '' where it is not known."""
-        return render_error(error)
+        return family(self.apis, path, {}).render_error(error, "").body
 
 
 def create_app(
@@ -111,6 +119,7 @@ def create_app(
     *,
     upstreams: Sequence[Upstream] | None = None,
     vocabulary: Vocabulary | None = None,
+    client_apis: Sequence[Callable[[Settings], ClientApi]] | None = None,
 ) -> Gateway:
     """Return the application. `settings` default to the environment's; tests put their own upstreams and words in."""
     settings = settings or Settings.from_environ(os.environ)
@@ -123,6 +132,7 @@ def create_app(
         keepalive=settings.keepalive_seconds,
     )
     app = Gateway(__name__, static_folder=None)
+    apis = app.apis = [build(settings) for build in client_apis or CLIENT_APIS]
     app.upstreams = upstreams
     app.board = SharedCounters()
     app.write_seconds = settings.total_timeout_seconds + 5
@@ -135,20 +145,20 @@ def create_app(
         router, limits, vocabulary or O200k(), places=places, peers=Peers(folder), retries=settings.retries
     )
     metrics = app.metrics = Metrics(places, router.gates, folder=folder, commit=settings.commit)
-    keys = Keys(settings.api_keys)
+    keys = Keys(settings.api_keys, (header for api in apis for header in api.key_headers))
     app.bodies = BodyBudget(settings.max_bodies_bytes)
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the default provider
     app.url_map.strict_slashes = False  # a redirect would be an HTML page, and SDKs do not repeat a POST
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a preflight gets a 405, so no foreign page may post
-    response_middleware.install(app, metrics, ClientAddresses(settings.trusted_proxies))
+    response_middleware.install(app, apis, metrics, ClientAddresses(settings.trusted_proxies))
     app.register_blueprint(operations.blueprint(app.dispatcher, router, metrics, settings.commit))
-    app.register_blueprint(openapi.blueprint(CLIENT_APIS))
+    app.register_blueprint(openapi.blueprint(apis))
     for name, prefix in (("v1", "/v1"), ("bare", None)):  # without /v1 is a frequent mistake in base URLs
         views = Blueprint(name, __name__, url_prefix=prefix)
         if settings.api_keys:
             views.before_request(lambda: keys.check(request.environ))
-        views.register_blueprint(inference.blueprint(CLIENT_APIS, app.dispatcher, router, app.bodies, settings))
+        views.register_blueprint(inference.blueprint(apis, app.dispatcher, router, app.bodies, keys, settings))
         views.register_blueprint(models.blueprint(router, settings.demonstration))
         app.register_blueprint(views)
     return app
@@ -174,11 +184,11 @@ def _check_models(settings: Settings, upstreams: Sequence[Upstream]) -> None:
 def build_upstreams(settings: Settings) -> tuple[Upstream, ...]:
     """Return the upstreams that the settings name, each with a session of its own.
 
-    A server whose models the settings name goes first: these are served there, whoever else has the same id.
+    A server whose models the settings name goes first: they are served there, also where another one has the same id.
     """
-    names = [name for name, protocol in UPSTREAMS.items() if getattr(settings, protocol.url)]
+    names = [name for name, protocol in UPSTREAMS.items() if protocol.url(settings)]
     names.sort(key=lambda name: name != "openai" or not settings.openai_models)
-    return tuple(_build(UPSTREAMS[name], settings) for name in names)
+    return tuple(_build(UPSTREAMS[name], settings, UPSTREAMS[name].url(settings)) for name in names)
 
 
 def build_failover(
@@ -190,20 +200,20 @@ def build_failover(
     for model, named, model_there in settings.failover:
         if named not in known:
             protocol, plus, url = named.partition("+")
+            if protocol not in UPSTREAMS:
+                raise SettingsError(f"FAILOVER names the upstream {named!r}; allowed: one of {', '.join(UPSTREAMS)}")
             if not plus:
-                variable = UPSTREAMS[protocol].url
+                variable = UPSTREAMS[protocol].setting
                 missing = "off" if getattr(Settings, variable) else "not set"
                 raise SettingsError(f"FAILOVER names {named}, but {variable.upper()} is {missing}")
-            # The key is for OPENAI_BASE_URL, and for nobody else to see.
-            there: dict[str, Any] = {UPSTREAMS[protocol].url: url, "openai_api_key": ""}
-            upstream = _build(UPSTREAMS[protocol], dataclasses.replace(settings, **there))
+            upstream = _build(UPSTREAMS[protocol], settings, url)
             upstream.name = f"{protocol}-{1 + sum(name.startswith(protocol) for name in known)}"
             known[named] = gate(upstream)
         found.setdefault(model, []).append(Target(known[named], model_there))
     return found
 
 
-def _build(protocol: Protocol, settings: Settings) -> Upstream:
+def _build(protocol: Protocol, settings: Settings, url: str) -> Upstream:
     transport = Transport(
         connect_timeout_seconds=settings.connect_timeout_seconds,
         fast=settings.upstream_http == "fast",
@@ -215,7 +225,7 @@ def _build(protocol: Protocol, settings: Settings) -> Upstream:
         ),
         proxy=settings.upstream_proxy,
     )
-    upstream = protocol.build(settings, transport)
+    upstream = protocol.build(settings, transport, url)
     # An answer that is whole must not be taken for one that has fallen silent.
     upstream.grace_seconds = min(upstream.grace_seconds, settings.request_timeout_seconds / 2)
     return upstream

@@ -48,9 +48,7 @@ def _path_and_body(settings: Settings, known: dict[str, list[str]]) -> str:
     """Return the rest of the request: a chat, or the list of models where no model is known that would answer."""
     body: dict[str, object] = {"messages": [{"role": "user", "content": "Hello!"}]}
     # Who sets one URL means that server, and not those whose URLs are still the defaults.
-    chosen = [
-        name for name in known if getattr(settings, UPSTREAMS[name].url) != getattr(Settings, UPSTREAMS[name].url)
-    ]
+    chosen = [name for name in known if UPSTREAMS[name].url(settings) != UPSTREAMS[name].url(Settings())]
     if _serving(settings.default_model, known) not in (chosen or known):
         model = next((model for name in chosen for model in known[name]), "")
         if not model:
@@ -66,5 +64,5 @@ def _serving(model: str, known: dict[str, list[str]]) -> str:
 
 def _host(settings: Settings, upstream: str) -> str:
     """Return where the upstream is, without what else its URL holds: that may be a password."""
-    parts = urlsplit(getattr(settings, UPSTREAMS[upstream].url))
+    parts = urlsplit(UPSTREAMS[upstream].url(settings))
     return f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"

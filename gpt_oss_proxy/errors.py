@@ -1,12 +1,13 @@
-"""The errors of the gateway: each knows its HTTP status, OpenAI error type and code.
+"""The errors of the gateway: each has its HTTP status, OpenAI error type and code.
 
 GatewayError                       500 server_error
-├── InvalidRequest                 400 invalid_request_error    the client can mend it; `param` is the path of the fault
+├── InvalidRequest                 400 invalid_request_error    the client can fix it; `param` is the path of the fault
+│   ├── InvalidField                                            named neutrally, spelled by the client API
 │   ├── NotFound                   404                          no such path
 │   ├── ModelNotFound              404                          no such model
 │   ├── MethodNotAllowed           405
 │   └── BodyTooLarge               413
-├── Unauthorized                   401 authentication_error     no key, or none that we know
+├── Unauthorized                   401 authentication_error     no key, or an unknown one
 ├── UpstreamRejected               400 upstream_error           the upstream refused this content
 ├── RateLimited                    429 rate_limit_error
 ├── UpstreamFailed                 502 upstream_error           the upstream is at fault
@@ -18,13 +19,13 @@ GatewayError                       500 server_error
 │   ├── UpstreamProtocolError                                   HTML, malformed, bad coding
 │   ├── UpstreamTooLarge
 │   ├── UpstreamEmpty
-│   ├── ToolCallInvalid                                         its model's call fits no tool, the second time, too
+│   ├── ToolCallInvalid                                         its model's calls did not fit a tool, in both tries
 │   ├── ResponseFormatInvalid                                   nor its answer the wanted format
-│   ├── UpstreamAuthRequired                                    its 401 or 403: its operator's to mend
+│   ├── UpstreamAuthRequired                                    its 401 or 403: the operator must fix it
 │   └── UpstreamNotFound                                        its 404 that is not about the model
 ├── Overloaded                     503 overloaded_error
 │   ├── ShuttingDown
-│   ├── CircuitOpen                                             the upstream has failed so often that it is not asked
+│   ├── CircuitOpen                                             it has failed too often in a row to be asked now
 │   └── UpstreamUnavailable
 ├── TimedOut                       504 timeout_error
 │   ├── UpstreamConnectTimeout
@@ -33,57 +34,27 @@ GatewayError                       500 server_error
 │   └── TotalTimeout
 └── InternalError                  500 server_error             our own bug
 
-Statuses, types and codes stand here and nowhere else (design: contract section 7). A message says what happened and
-what to do; it never holds a traceback, a URL, a host name or a key: text of foreign origin goes through `quote` first.
+Statuses, types and codes are defined here and nowhere else (docs/contract.md, section 7). A message says what happened
+and what to do; it never holds a traceback, a URL, a host name or a key: foreign text goes through `quote` first.
 """
 
-import re
+from collections.abc import Callable
+from typing import Any
 
-_RETRY_SOON = "5"  # seconds; what we say where an upstream that limits us has not said when
-_QUOTE_LENGTH = 200
-_READ_LENGTH = 4 * _QUOTE_LENGTH
-_SECRETS = re.compile(
-    r"""[a-z][a-z0-9+.-]*://\S+                              # a URL
-      | \b(?:sk|pk|key|hf|ghp|xox[a-z])[-_][\w-]{4,}         # a key, by its usual prefixes
-      | \b(?:bearer|basic)\s+\S+
-      | \b(?:pass(?:word|wd)?|pwd|secret|token|api[_-]?key)["']?\s*[=:]\s*\S+
-      | \beyJ[\w-]+\.[\w.-]+                                 # a signed token (JWT)
-      | \b(?=[a-z]*\d)[a-z0-9]{20,}\b                        # longer than a word or a part of a model's name
-      | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b                 # an address
-      | (?<![\w:])(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}\b        # an IPv6 address, whole
-      | (?<![\w:])(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?::[0-9a-f:]*\b   # and shortened, with a port that may follow
-      | (?<![\w.])(?!body\.|(?:messages|tools|choices)\.\d+\.)  # not the path of a field
-        (?:[\w-]+\.)+[a-z]{2,}(?::\d+)?\b                    # a host name
-      | \blocalhost(?::\d+)?\b
-      | (?:/[\w.-]+){2,}                                     # a file path
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-
-
-def quote(text: str) -> str:
-    """Return foreign text fit for an error message: one short line without URLs, hosts, paths or keys; '' if unfit."""
-    if "Traceback (most recent call last)" in text or text.lstrip().startswith("<"):
-        return ""
-    if len(text) > _READ_LENGTH:
-        text = text[:_READ_LENGTH]
-        text = text.rpartition(" ")[0] or text  # half a host name would not be known as one
-    line = _SECRETS.sub("[…]", " ".join(text.split()))
-    line = line.encode("utf-8", "replace").decode("utf-8")
-    return line if len(line) <= _QUOTE_LENGTH else line[:_QUOTE_LENGTH] + "…"
+_RETRY_SOON = "5"  # seconds; used if an upstream that limits us sends no Retry-After
 
 
 class GatewayError(Exception):
-    """An end that a client is told of: `status` over HTTP, or an error event once the stream has begun.
+    """A failure that is reported to the client: by `status` over HTTP, or by an error event once the stream has begun.
 
     `param` is the path of the field at fault, like `messages[0].content`. `retry_after` is the value of a Retry-After
     header (seconds or an HTTP date), `upstream_retry_after` the upstream's own, if it sent one. `should_retry` False
-    tells SDKs that asking again cannot help. `reason` and `upstream_status` (of HTTP, if that was the failure) are for
-    the operator's log alone: a reason may name hosts, and never holds a key.
+    tells SDKs that a retry cannot help. `reason` and `upstream_status` (of HTTP, if that was the failure) are only for
+    the operator's log: a reason may name hosts, and never holds a key.
 
-    Is it safe to ask again, or elsewhere? Only where `not_taken` is True: nobody works on the request, or (a 502 or 504
-    of something in front of the upstream) nobody will answer it.
-    `unhealthy` errors say that an upstream is not there at all; enough of them in a row open its circuit.
+    Is it safe to ask again, or elsewhere? Only if `not_taken` is True: the request is not being processed, or (a 502 or
+    504 from something in front of the upstream) will not be answered.
+    `unhealthy` errors mean that an upstream cannot be reached at all; enough of them in a row open its circuit.
     """
 
     status = 500
@@ -116,13 +87,9 @@ class GatewayError(Exception):
         self.upstream_status = upstream_status
         super().__init__(self.message)
 
-    def body(self) -> dict[str, dict[str, str | None]]:
-        """Return OpenAI's error object."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
-
 
 class InvalidRequest(GatewayError):
-    """The request is at fault, and the client can mend it."""
+    """The request is at fault, and the client can fix it."""
 
     status = 400
     type = "invalid_request_error"
@@ -130,12 +97,51 @@ class InvalidRequest(GatewayError):
     message = "The request is not valid."
 
 
+class InvalidField(InvalidRequest):
+    """A field's value is invalid. The code that raises it knows no client format, and names the field neutrally.
+
+    `path` holds the names and positions that lead to it, like ("tools", 0, "name"); a client API spells it in its own
+    format. With `is_named` the message begins with the spelled path.
+    """
+
+    code = "invalid_value"
+    message = "The value of a field cannot be taken."
+
+    def __init__(
+        self,
+        path: tuple[str | int, ...] = (),
+        text: str = message,
+        *,
+        code: str | None = None,
+        is_named: bool = True,
+    ) -> None:
+        self.path = path
+        self.text = text
+        self.is_named = is_named
+        super().__init__(text, code=code)
+        self.spell(dotted)
+
+    def spell(self, spelled: Callable[[tuple[str | int, ...]], str]) -> None:
+        """Name the field by its path as `spelled` spells it."""
+        self.param = spelled(self.path) or None
+        self.message = f"{self.param}: {self.text}" if self.is_named and self.path else self.text
+        self.args = (self.message,)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.text), self.__dict__
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """Return a path in the usual notation for JSON: `tools[0].name`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
 class NotFound(InvalidRequest):
     """No such path."""
 
     status = 404
     code = "not_found"
-    message = "There is nothing at this path. Try POST /v1/chat/completions or GET /v1/models."
+    message = "Unknown path. Try POST /v1/chat/completions or GET /v1/models."
 
 
 class ModelNotFound(InvalidRequest):
@@ -163,7 +169,7 @@ class BodyTooLarge(InvalidRequest):
 
 
 class Unauthorized(GatewayError):
-    """The operator wants a key, and this request has none that is known."""
+    """The operator requires a key, and this request has no known one."""
 
     status = 401
     type = "authentication_error"
@@ -184,7 +190,7 @@ class UpstreamRejected(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """The upstream wants fewer requests; its own Retry-After is passed on, unless it is short enough to wait for."""
+    """The upstream limits requests; its Retry-After is passed on, unless it is short enough to wait for."""
 
     status = 429
     type = "rate_limit_error"
@@ -212,10 +218,10 @@ class UpstreamUnreachable(UpstreamFailed):
 
 
 class UpstreamTls(UpstreamFailed):
-    """No trust: its certificate was refused, or no TLS agreed upon. `reason` says which check failed.
+    """TLS failed: the upstream's certificate was refused, or no version was agreed on. `reason` names the failed check.
 
-    Nothing was sent, so another upstream may be asked. The same one is there, and as it is: asking it again is no use,
-    and a circuit, which is for servers that are not there, would only hide what its operator has to mend.
+    Nothing was sent, so another upstream may be asked. The same one will not change, so asking it again is useless, and
+    a circuit, which is for unreachable servers, would only hide what the operator has to fix.
     """
 
     code = "upstream_tls"
@@ -228,7 +234,7 @@ class UpstreamTls(UpstreamFailed):
 
 
 class UpstreamConnectionError(UpstreamFailed):
-    """The connection broke before an answer began. The upstream may have taken the request."""
+    """The connection broke before an answer began. The upstream may have accepted the request."""
 
     code = "upstream_connection_error"
     message = "The connection to the model's server broke before it answered. Try again."
@@ -236,23 +242,23 @@ class UpstreamConnectionError(UpstreamFailed):
 
 
 class UpstreamBadGateway(UpstreamFailed):
-    """Its own 502 or 504: what stands in front of it got no answer either."""
+    """Its own 502 or 504: the proxy in front of it got no answer either."""
 
     not_taken = unhealthy = True
 
 
 class UpstreamIncomplete(UpstreamFailed):
-    """The answer ended before its protocol's terminal event: the text may be cut."""
+    """The answer ended before its protocol's terminal event: the text may be incomplete."""
 
     code = "upstream_incomplete"
     message = "The model's server ended the answer before it was complete. Try again."
 
 
 class UpstreamProtocolError(UpstreamFailed):
-    """The answer is not what the protocol allows: HTML, malformed, bad coding."""
+    """The answer violates the protocol: HTML, malformed, bad coding."""
 
     code = "upstream_protocol_error"
-    message = "The model's server sent something that is no answer. Try again; if it stays so, tell the operator."
+    message = "The model's server returned an invalid response. Try again; if it stays so, tell the operator."
 
 
 class UpstreamTooLarge(UpstreamFailed):
@@ -263,30 +269,30 @@ class UpstreamTooLarge(UpstreamFailed):
 
 
 class UpstreamEmpty(UpstreamFailed):
-    """A clean end with neither text nor anything else that could be an answer."""
+    """A regular end without text or anything else that could be an answer."""
 
     code = "upstream_empty_response"
     message = "The model's server ended without any answer. Try again."
 
 
 class ToolCallInvalid(UpstreamFailed):
-    """The model called a tool in a way that does not fit, and again when it was told so."""
+    """The model called a tool with arguments that do not fit, and again after a correction."""
 
     code = "tool_call_invalid"
-    message = "The model did not manage to call a tool. Try again, with simpler tools or another model."
-    should_retry = False  # the model was asked again already, or the client has seen a part
+    message = "The model returned no valid tool call. Try simpler tools, or another model."
+    should_retry = False  # the model was already asked again, or the client has seen a part
 
 
 class ResponseFormatInvalid(UpstreamFailed):
-    """The model's answer is not of the format that was asked for."""
+    """The model's answer does not have the requested format."""
 
     code = "response_format_invalid"
-    message = "The model did not manage to answer in the wanted format. Try again, or ask another model."
-    should_retry = False  # the model was asked again already, or the client has seen a part
+    message = "The model returned no answer in the wanted format. Try another model."
+    should_retry = False  # the model was already asked again, or the client has seen a part
 
 
 class UpstreamAuthRequired(UpstreamFailed):
-    """The upstream asks for a login, or refuses the gateway's key; that is the operator's to mend, not the client's."""
+    """The upstream requires a login, or refuses the gateway's key; the operator must fix that, not the client."""
 
     code = "upstream_auth_required"
     message = "The model's server asks the gateway to sign in. Tell the gateway's operator."
@@ -295,7 +301,7 @@ class UpstreamAuthRequired(UpstreamFailed):
 
 
 class UpstreamNotFound(UpstreamFailed):
-    """The upstream has nothing at the path that it was asked at: the operator's base URL is wrong."""
+    """The upstream does not know the requested path: the operator's base URL is wrong."""
 
     code = "upstream_not_found"
     message = "The model's server has nothing at the address that the gateway asks. Tell the gateway's operator."
@@ -303,7 +309,7 @@ class UpstreamNotFound(UpstreamFailed):
 
 
 class Overloaded(GatewayError):
-    """No room for more work now."""
+    """No capacity for more work now."""
 
     status = 503
     type = "overloaded_error"
@@ -314,7 +320,7 @@ class Overloaded(GatewayError):
 
 
 class ShuttingDown(Overloaded):
-    """This process drains."""
+    """This process is draining."""
 
     code = "shutting_down"
     message = "The gateway is shutting down. Try again at once: another process answers."
@@ -322,7 +328,7 @@ class ShuttingDown(Overloaded):
 
 
 class CircuitOpen(Overloaded):
-    """The upstream has failed so often in a row that it is left alone for a while."""
+    """The upstream has failed so often in a row that it is not asked for a while."""
 
     code = "circuit_open"
     message = "The model's server has failed too often lately, and is not asked for a while. Try again later."
@@ -337,12 +343,12 @@ class UpstreamUnavailable(Overloaded):
 
 
 class TimedOut(GatewayError):
-    """A limit of time ran out."""
+    """A time limit ran out."""
 
     status = 504
     type = "timeout_error"
     code = "timeout"
-    message = "It took too long."
+    message = "The answer took too long."
 
 
 class UpstreamConnectTimeout(TimedOut):

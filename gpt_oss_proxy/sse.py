@@ -1,7 +1,7 @@
 """Server-Sent Events, both directions: bytes ⇄ data, and the lines below them.
 
-Source: WHATWG HTML, section 9.2 "Server-sent events". Only `data` fields matter here: event names, ids, retry times and
-comments are read and dropped. Lines are split as bytes: U+2028 and its kin inside JSON are no line ends.
+Source: WHATWG HTML, section 9.2 "Server-sent events". Only `data` fields are used: event names, ids, retry times and
+comments are read and dropped. Lines are split as bytes, because U+2028 and its kin inside JSON are not line ends.
 """
 
 import itertools
@@ -13,22 +13,22 @@ DONE = b"data: [DONE]\n\n"
 _BOM = b"\xef\xbb\xbf"
 
 
-def encode(data: bytes) -> bytes:
-    """Return one event. `data` is one line (JSON written by a machine has no raw line ends)."""
-    return b"data: %b\n\n" % data
+def encode(data: bytes, name: str = "") -> bytes:
+    """Return one event, with its name if it has one. `data` is one line (JSON from an encoder has no raw line ends)."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data) if name else b"data: %b\n\n" % data
 
 
 class Last(bytes):
-    """The last piece of a body: a server that knows this ends the transfer with it, and need not write once more."""
+    """The last piece of a body. Our server sends the end of the transfer together with it, and saves a write."""
 
 
 class LineDecoder:
-    """Splits a byte stream at LF, CRLF or CR, wherever it is cut, and drops a byte order mark at its beginning.
+    """Splits a byte stream at LF, CRLF or CR, however it is cut into reads, and drops a leading byte order mark.
 
-    Raises UpstreamTooLarge above `max_bytes` a line, when the lines before it have been handed over.
+    Raises UpstreamTooLarge for a line above `max_bytes`, after yielding the lines before it.
     """
 
-    BEGIN, END = b"", b"\n"  # what stands around a record
+    BEGIN, END = b"", b"\n"  # the bytes before and after a record
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -38,7 +38,7 @@ class LineDecoder:
         self._first = True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the lines that `data` completes, without their ends. It must be run to its end."""
+        """Yield the lines that `data` completes, without their ends. The iterator must be exhausted."""
         if self._after_cr or b"\r" in data:
             data = self._normalise(data)
         *lines, rest = data.split(b"\n")
@@ -58,11 +58,11 @@ class LineDecoder:
 
     @property
     def at_start(self) -> bool:
-        """Whether the next byte begins a record, behind another one."""
+        """Whether the next byte begins a record, and it is not the first."""
         return self.is_at_a_line and not self._first
 
     def skip_bom(self, data: bytes) -> bool:
-        """Return whether `data` is the first, and has no byte order mark: then none is looked for."""
+        """Return True if `data` is the first and has no byte order mark; from then on none is looked for."""
         if self._first and data and data[:1] != _BOM[:1] and self.is_at_a_line:
             self._first = False
             return True
@@ -75,7 +75,7 @@ class LineDecoder:
 
     @property
     def is_within(self) -> bool:
-        """Whether a record has begun that is not whole yet."""
+        """Whether a record has begun and is incomplete."""
         return not self.is_at_a_line
 
     def rest(self) -> bytes:
@@ -90,7 +90,7 @@ class LineDecoder:
         return line
 
     def _normalise(self, data: bytes) -> bytes:
-        # A CR at the end of one read and the LF at the start of the next are one line end.
+        # A CR at the end of one read and an LF at the start of the next are one line end.
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
             self._after_cr = False
@@ -100,28 +100,28 @@ class LineDecoder:
 
 
 class Decoder:
-    """Turns a byte stream into the `data` of its events, wherever it is cut.
+    """Turns a byte stream into the `data` of its events, however it is cut into reads.
 
-    Raises UpstreamTooLarge above `max_bytes` an event. An event without its closing blank line is no event, nor is one
-    whose data is empty.
+    Raises UpstreamTooLarge for an event above `max_bytes`. An event without its closing blank line is dropped, as is
+    one with empty data.
     """
 
-    BEGIN, END = b"data: ", b"\n\n"  # what stands around a record, as all servers write it
+    BEGIN, END = b"data: ", b"\n\n"  # the bytes before and after a record, as servers usually write it
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._lines = LineDecoder(max_bytes)
         self._data: list[bytes] = []
         self._size = 0
-        self.at_start = False  # whether the next byte begins an event, behind another one
+        self.at_start = False  # whether the next byte begins an event, and it is not the first
 
     @property
     def is_within(self) -> bool:
-        """Whether an event has begun that is not whole yet."""
+        """Whether an event has begun and is incomplete."""
         return bool(self._data) or not self._lines.is_at_a_line
 
     def feed(self, data: bytes) -> Iterable[bytes]:
-        """Return the data of the events that `data` completes, to be read to its end before more is fed."""
+        """Return the data of the events that `data` completes. Exhaust it before feeding more."""
         if not self.at_start:
             self.at_start = self._lines.skip_bom(data)
         if self.at_start and len(data) <= self.max_bytes and (events := _plain(data)):
@@ -129,7 +129,7 @@ class Decoder:
         return itertools.chain.from_iterable(self._parts(data))
 
     def _parts(self, data: bytes) -> Iterator[Iterable[bytes]]:
-        """Yield the same where only the middle may be plain: a read may begin and end within an event."""
+        """Yield the same in parts when only the middle may be plain: a read may begin and end within an event."""
         start = 0
         if not self.at_start:
             start = data.find(self.END) + len(self.END)
@@ -152,7 +152,7 @@ class Decoder:
         self.at_start = not self.is_within
 
     def _end_event(self) -> bytes:
-        """Return the data of the event that a blank line ends; without any it says nothing, though browsers fire it."""
+        """Return the data of the event that a blank line ends; b'' is no event for us, though browsers fire it."""
         event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data = []
         self._size = 0
@@ -166,11 +166,11 @@ class Decoder:
 
 
 def _plain(data: bytes) -> list[bytes]:
-    """Return the data of the events if all are whole and written as all servers write them, else nothing."""
+    """Return the data of the events if all are complete and in the usual form, else []."""
     if data[-2:] != Decoder.END or b"\r" in data:
         return []
     events = data[:-2].split(Decoder.END)
     if 2 * len(events) != data.count(b"\n"):
         return []
-    told = [event[6:] for event in events if event[:6] == Decoder.BEGIN and len(event) > 6]
-    return told if len(told) == len(events) else []
+    found = [event[6:] for event in events if event[:6] == Decoder.BEGIN and len(event) > 6]
+    return found if len(found) == len(events) else []

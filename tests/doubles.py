@@ -8,11 +8,15 @@ import gevent
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from gpt_oss_proxy.app import Gateway, create_app
+from gpt_oss_proxy import __version__
+from gpt_oss_proxy.apis.document import document
+from gpt_oss_proxy.apis.openai.errors import error_body
+from gpt_oss_proxy.app import CLIENT_APIS, Gateway, create_app
 from gpt_oss_proxy.chat.completion import Collector, Completion
 from gpt_oss_proxy.chat.events import Event, TextDelta
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.config.settings import Settings
+from gpt_oss_proxy.errors import GatewayError
 from gpt_oss_proxy.gateway.circuit import Breaker
 from gpt_oss_proxy.gateway.gate import UpstreamGate
 from gpt_oss_proxy.gateway.limits import ConcurrencyLimit
@@ -95,11 +99,16 @@ class Scripted(Upstream):
 
 
 def collect(lists: Iterable[list[Event]]) -> Completion:
-    """Return the whole answer that the lists tell."""
+    """Return the whole answer that the lists make up."""
+    return collected(lists).completion()
+
+
+def collected(lists: Iterable[list[Event]]) -> Collector:
+    """Return a collector that has got these lists."""
     collector = Collector()
     for events in lists:
         collector.add(events)
-    return collector.completion()
+    return collector
 
 
 class Other:
@@ -121,13 +130,19 @@ class Other:
             gevent.sleep(0)
 
 
-def gate(upstream: Upstream, *, failures: int = 0, places: int = 1000) -> UpstreamGate:
+def settle() -> None:
+    """Let all greenlets that can go on do so."""
+    for _ in range(30):
+        gevent.sleep(0)
+
+
+def gate(upstream: Upstream, *, failures: int = 0, slots: int = 1000) -> UpstreamGate:
     """Return the upstream behind a door that stays open, unless told otherwise."""
     board = SharedCounters()
     return UpstreamGate(
         upstream,
         Breaker(board, failures=failures, seconds=10),
-        ConcurrencyLimit(board, places),
+        ConcurrencyLimit(board, slots),
         Health(board, upstream.name, ""),
     )
 
@@ -149,6 +164,16 @@ def client(*script: Step, **settings: Any) -> FlaskClient:
 def ask(client: FlaskClient, headers: Mapping[str, str] | None = None, **fields: Any) -> TestResponse:
     """Return the answer to one `Hello!` with these further fields."""
     return client.post(CHAT, data=json.dumps({"messages": HELLO, **fields}), headers=headers)
+
+
+def error_shown(error: GatewayError) -> Any:
+    """Return OpenAI's error object for it."""
+    return json.loads(error_body(error))
+
+
+def described() -> dict[str, Any]:
+    """Return the OpenAPI document of all client APIs."""
+    return document([build(Settings()) for build in CLIENT_APIS], version=__version__)
 
 
 def chunks(body: bytes) -> list[Any]:

@@ -8,12 +8,12 @@ from typing import get_args
 
 import pytest
 
-from gpt_oss_proxy.app import CLIENT_APIS, UPSTREAMS, build_failover, build_upstreams, create_app
+from gpt_oss_proxy.apis.openai.errors import error_body
+from gpt_oss_proxy.app import UPSTREAMS, build_failover, build_upstreams, create_app
 from gpt_oss_proxy.chat.events import Finish
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.config.settings import PROTOCOLS, Settings, SettingsError, UpstreamHttp
+from gpt_oss_proxy.config.settings import Settings, SettingsError, UpstreamHttp
 from gpt_oss_proxy.errors import Unauthorized, UpstreamTls
-from gpt_oss_proxy.upstreams.base import Upstream
 from tests.doubles import HELLO, Characters, Scripted, ask, gate, gateway
 from tests.upstreams.certificates import Authority
 from tests.upstreams.raw_server import RawServer, with_length
@@ -129,21 +129,18 @@ def test_upstreams_are_asked_through_the_proxy_that_a_setting_names(http: Upstre
 
 
 def test_each_upstream_has_connections_of_its_own() -> None:
-    upstreams: list[Upstream] = list(build_upstreams(Settings(openai_base_url="http://localhost:1/v1")))
-    assert len({id(upstream._transport) for upstream in upstreams}) == len(UPSTREAMS) == 3
+    upstreams = build_upstreams(everywhere())
+    assert len({id(upstream._transport) for upstream in upstreams}) == len(upstreams) == len(UPSTREAMS)
 
 
 def test_the_application_routes_what_the_contract_names_with_and_without_v1() -> None:
     app = create_app(Settings(), vocabulary=Characters())
     routes = {(method, rule.rule) for rule in app.url_map.iter_rules() for method in rule.methods or ()}
-    below = {("POST", api.PATH) for api in CLIENT_APIS.values()} | {
+    inference = ("/chat/completions", "/completions")
+    below = {("POST", path) for path in inference} | {
         (method, path) for method in ("GET", "HEAD") for path in ("/models", "/models/<path:model_id>")
     }
-    below |= {
-        ("POST", f"{prefix}/deployments/<path:model>{api.PATH}")
-        for api in CLIENT_APIS.values()
-        for prefix in ("", "/openai")
-    }
+    below |= {("POST", f"{prefix}/deployments/<path:model>{path}") for path in inference for prefix in ("", "/openai")}
     operations = {
         (method, path)
         for method in ("GET", "HEAD")
@@ -274,7 +271,7 @@ def test_with_keys_the_api_is_closed_to_those_who_have_none(path: str) -> None:
     body = json.dumps({"messages": HELLO}) if method == "POST" else None
     for headers in ({}, {"Authorization": "Bearer sk-2"}):
         refused = client.open(path, method=method, data=body, headers=headers)
-        assert (refused.status_code, refused.json) == (401, Unauthorized().body())
+        assert (refused.status_code, refused.data) == (401, error_body(Unauthorized()))
         assert refused.headers["WWW-Authenticate"] == "Bearer"
     assert client.open(path, method=method, data=body, headers={"Authorization": "Bearer sk-1"}).status_code == 200
 
@@ -284,11 +281,21 @@ def test_probes_need_no_key(path: str) -> None:
     assert gateway(Scripted(), api_keys=(SK_1,)).test_client().get(path).status_code == 200
 
 
-def test_every_protocol_can_be_named_by_failover() -> None:
-    assert tuple(UPSTREAMS) == PROTOCOLS
-    assert {upstream.name for upstream in build_upstreams(Settings(openai_base_url="http://localhost:1/v1"))} == set(
-        UPSTREAMS
+def test_every_protocol_has_an_upstream_of_its_name_that_failover_can_name() -> None:
+    settings = everywhere()
+    upstreams = build_upstreams(settings)
+    assert {upstream.name for upstream in upstreams} == set(UPSTREAMS)
+    found = build_failover(
+        dataclasses.replace(settings, failover=tuple(("m", name, "m") for name in UPSTREAMS)),
+        [gate(upstream) for upstream in upstreams],
+        gate,
     )
+    assert [target.gate.upstream.name for target in found["m"]] == list(UPSTREAMS)
+
+
+def everywhere() -> Settings:
+    """Return settings in which each protocol has its URL."""
+    return Settings(**{protocol.setting: "http://localhost:1" for protocol in UPSTREAMS.values()})
 
 
 def test_failover_for_a_model_that_nobody_serves_stops_the_start() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gpt_oss_proxy.apis.base import Stamp
-from gpt_oss_proxy.apis.openai.chat_completions import parse, stream
+from gpt_oss_proxy.apis.base import Incoming, Stamp
+from gpt_oss_proxy.apis.openai.chat_completions import ChatCompletions
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.emulation.chain import emulate
 from gpt_oss_proxy.emulation.prepare import prepare
@@ -22,13 +22,15 @@ EVENT = {"type": "thread.item.updated", "item_id": "m", "update": UPDATE}
 SMALL, LARGE = 250, 2000  # eight times as much; its square would be sixty-four times as much
 MOST = 20.0  # times
 
+API = ChatCompletions(default_model="m", reasoning="both")
+
 
 def body(**fields: object) -> bytes:
     return json.dumps({"model": "gpt-oss-20b", "stream": True, **fields}).encode()
 
 
 def asked(**fields: object) -> ChatRequest:
-    return parse(body(**{"messages": [{"role": "user", "content": "Hi"}], **fields}), default_model="m")
+    return API.parse(Incoming(body(**{"messages": [{"role": "user", "content": "Hi"}], **fields})))
 
 
 def an_answer(events: int, *, at_once: bool, **fields: object) -> None:
@@ -43,9 +45,9 @@ def an_answer(events: int, *, at_once: bool, **fields: object) -> None:
         for read in reads:
             yield decoder.feed(read)
 
-    renderer = stream(Stamp("id", 1, "m"), request)
+    renderer = API.stream(Stamp("id", 1, "m"), request)
     for events_ in emulate(emulation, ask, Characters(), lambda: "id"):
-        renderer.render(events_)
+        renderer.feed(events_)
 
 
 def a_conversation(messages: int) -> None:

@@ -1,14 +1,68 @@
-"""What a client API is: parse a request, render an answer, whole or as a stream."""
+"""What a client API is: routes, a parser, renderers of whole and streamed answers, a form of errors, a description."""
 
-from collections.abc import Mapping
+import abc
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
 
-from gpt_oss_proxy.chat.completion import Completion
+from gpt_oss_proxy.chat.completion import Collector
 from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.errors import GatewayError
+
+Path = tuple[str | int, ...]
+
+
+class Incoming(msgspec.Struct, frozen=True):
+    """One HTTP request for a route. `environ` is its WSGI environment, `path` holds its path's variables."""
+
+    body: bytes
+    environ: Mapping[str, Any] = {}
+    path: Mapping[str, str] = {}
+
+    def header(self, name: str) -> str:
+        """Return a header's value, '' if the request has none of this name."""
+        value: str = self.environ.get(_variable(name), "")
+        return value
+
+
+@lru_cache(64)
+def _variable(header: str) -> str:
+    """Return a header's name in the WSGI environment."""
+    return f"HTTP_{header.upper().replace('-', '_')}"
+
+
+class HttpAnswer(msgspec.Struct, frozen=True):
+    """A whole answer over HTTP, of the API's own making: a stored object, a count, an error."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class ModelRoute(msgspec.Struct, frozen=True):
+    """A POST that a model answers. `path` is a rule of Flask's (`/a/<id>`) below /v1.
+
+    `parse` returns what the request asks for, with '' as the model where it names none. It raises a GatewayError.
+    """
+
+    path: str
+    parse: Callable[[Incoming], ChatRequest]
+    method: str = "POST"
+
+
+class DirectRoute(msgspec.Struct, frozen=True):
+    """A request that the API answers itself, from its state. `answer` may wait, and raises a GatewayError."""
+
+    method: str
+    path: str
+    answer: Callable[[Incoming], HttpAnswer]
+
+
+Route = ModelRoute | DirectRoute
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -20,46 +74,65 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 class Description(msgspec.Struct, frozen=True):
-    """A client API's part of the OpenAPI document: path items by what follows its PATH ('' is PATH itself), schemas."""
+    """A client API's part of the OpenAPI document: path items by their path below /v1, and schemas."""
 
     paths: Mapping[str, Any]
     schemas: Mapping[str, Any]
 
 
 class StreamRenderer(Protocol):
-    """Lists of events → the bytes of one streamed answer, in the order of its calls."""
+    """Batches of events → the bytes of one streamed answer, in the order of its calls."""
 
-    def render(self, events: list[Event]) -> bytes:
-        """Return the bytes that tell these events; [] asks for a keep-alive. May be b''."""
+    def feed(self, events: list[Event]) -> bytes:
+        """Return the bytes for a batch without an end; [] asks for a keep-alive. May be b''. It never waits."""
+
+    def end(self, events: list[Event]) -> bytes:
+        """Return the bytes for the last batch, whose last event is Finish. It may wait: the handler calls it."""
 
     def fail(self, error: GatewayError) -> bytes:
         """Return the bytes that end the stream with an error."""
 
 
-class ClientApi(Protocol):
-    """One format that clients speak. A module is one, with these names."""
+class ClientApi(abc.ABC):
+    """One format that clients speak. Its state (a store, a clock, settings) is given to the constructor."""
 
-    @property
-    def PATH(self) -> str:
-        """Where it is served, below /v1."""
+    name: str  # of the API, for routes and request keys
+    id_prefix: str  # of its answers' ids
+    key_headers: tuple[str, ...] = ()  # further headers in which its clients send a key
+    routes: tuple[Route, ...]
 
-    @property
-    def ID_PREFIX(self) -> str:
-        """What the ids of its answers begin with."""
+    def claims(self, environ: Mapping[str, Any]) -> bool:  # noqa: ARG002 - a hook
+        """Return whether a request to an unknown path comes from a client of this API, by its headers."""
+        return False
 
-    def parse(self, body: bytes, *, default_model: str) -> ChatRequest:
-        """Return what the body asks for. Raises InvalidRequest."""
+    @abc.abstractmethod
+    def spell(self, path: Path, request: ChatRequest) -> str:
+        """Return a field's neutral path as this API's clients know it; see errors.InvalidField."""
 
-    def render(self, completion: Completion, stamp: Stamp, request: ChatRequest) -> bytes:
-        """Return the body of a whole answer."""
+    @abc.abstractmethod
+    def spell_ignored(self, fields: tuple[str, ...], request: ChatRequest) -> tuple[str, ...]:
+        """Return the names of fields without effect as clients know them; see gateway.dispatch.without_effect."""
 
+    def collector(self, request: ChatRequest) -> Collector:  # noqa: ARG002 - a hook
+        """Return what puts a whole answer together; it is fed in the order in which a stream would be."""
+        return Collector()
+
+    @abc.abstractmethod
+    def whole(self, collector: Collector, stamp: Stamp, request: ChatRequest) -> bytes:
+        """Return the body of a whole answer, which the collector has got. It may wait."""
+
+    @abc.abstractmethod
     def stream(self, stamp: Stamp, request: ChatRequest) -> StreamRenderer:
         """Return a renderer for one streamed answer."""
 
+    def bare_text(self, request: ChatRequest) -> StreamRenderer | None:  # noqa: ARG002 - a hook
+        """Return a renderer for clients that accept nothing but text/plain, None where the API has no such form."""
+        return None
+
+    @abc.abstractmethod
+    def render_error(self, error: GatewayError, request_id: str) -> HttpAnswer:
+        """Return the answer to a request that failed before an answer began."""
+
+    @abc.abstractmethod
     def describe(self) -> Description:
         """Return what it takes and answers."""
-
-
-def render_error(error: GatewayError) -> bytes:
-    """Return OpenAI's error object, the same for every client API."""
-    return msgspec.json.encode(error.body())

@@ -4,7 +4,7 @@ Source: OpenAPI 3.1.1. Requests are described by the types that check them, erro
 by hand, and the tests hold it against real answers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,11 +24,11 @@ other path a 404, both with the error object. A key is needed only where the ope
 """
 
 
-def document(apis: Mapping[str, ClientApi], *, version: str) -> Json:
-    """Return the whole document, for these client APIs (name → module, see apis.base.ClientApi)."""
-    described = [(api.PATH, api.describe()) for api in apis.values()]
-    paths = {f"/v1{path}{rest}": item for path, part in described for rest, item in part.paths.items()}
-    schemas = {name: schema for _, part in described for name, schema in part.schemas.items()}
+def document(apis: Sequence[ClientApi], *, version: str) -> Json:
+    """Return the whole document, for these client APIs."""
+    described = [api.describe() for api in apis]
+    paths = {f"/v1{path}": item for part in described for path, item in part.paths.items()}
+    schemas = {name: schema for part in described for name, schema in part.schemas.items()}
     return {
         "openapi": "3.1.1",
         "info": {"title": "gpt_oss_proxy", "version": version, "description": _ABOUT, "license": _LICENSE},
@@ -166,7 +166,7 @@ _SCHEMAS_OF_OURS: Json = {
         "properties": {
             "id": {"type": "string", "description": "What to ask for; may hold `/`."},
             "object": {"const": "model"},
-            "created": {"type": "integer", "description": "Unix seconds, 0 if nobody knows."},
+            "created": {"type": "integer", "description": "Unix seconds, 0 if it is not known."},
             "owned_by": _STRING,
             "description": {"type": "string", "description": "Set where something else answers in the model's place."},
         },

@@ -9,7 +9,8 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from gpt_oss_proxy.errors import InvalidRequest, quote
+from gpt_oss_proxy.errors import InvalidRequest
+from gpt_oss_proxy.quoting import quote
 
 T = TypeVar("T")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")

@@ -28,7 +28,7 @@ class ClientAddresses:
             return str(found)
         for entry in reversed(forwarded.split(",")):
             address = _read(entry)
-            if address is None:  # whoever wrote this, what stands before it is worth no more
+            if address is None:  # what stands before an entry that is no address cannot be trusted
                 break
             found = address
             if not self._is_trusted(address):

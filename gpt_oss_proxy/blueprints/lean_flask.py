@@ -1,6 +1,6 @@
-"""Flask without what nobody here uses: sessions, hosts, and looking for hooks and signals where there are none.
+"""Flask without what is not used here: sessions, hosts, and the search for hooks and signals that are not there.
 
-Flask stays what it is for whoever writes a view: routes, contexts, error handlers, hooks and signals work as its
+Flask stays what it is for the authors of views: routes, contexts, error handlers, hooks and signals work as its
 documentation has it. Only what it does for each request in case somebody might want it is left out: sessions are not
 opened or saved, and a request's host and subdomain choose no route. A view that wants nothing of Flask but its request
 may be called without a context, too: see `without_context`.
@@ -131,7 +131,7 @@ class LeanFlask(Flask):
         return _Routes(self.url_map, request, self._known_routes) if request else super().create_url_adapter(None)
 
     def full_dispatch_request(self) -> Response:
-        """Answer a request, without signals that nobody has connected to."""
+        """Answer a request, without signals that have no receiver."""
         if request_started.receivers or request_finished.receivers:
             return super().full_dispatch_request()
         try:
@@ -144,7 +144,7 @@ class LeanFlask(Flask):
 
     def _finished(self, returned: Any) -> Response:
         if callable(returned) and not (self.after_request_funcs or request_ctx._after_request_functions):
-            return cast(Response, returned)  # nobody looks into it, and to a server all WSGI is alike
+            return cast(Response, returned)  # no after_request hook looks at it, so any WSGI callable may be returned
         return self.process_response(self.make_response(returned))
 
     def preprocess_request(self) -> ResponseReturnValue | None:

@@ -1,4 +1,4 @@
-"""What can be asked for: GET /v1/models and /v1/models/{id}."""
+"""The models that can be asked for: GET /v1/models and /v1/models/{id}."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from gpt_oss_proxy.upstreams.base import Model
 
 
 def blueprint(router: Router, demonstration: str) -> Blueprint:
-    """Return the routes. `demonstration` is told at every model, if there is something to tell."""
+    """Return the routes. `demonstration` is the description of every model, if it is not ''."""
     routes = Blueprint("models", __name__)
 
     def show(model: Model) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What this service takes and answers, for programs: GET /openapi.json."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import msgspec
 from flask import Blueprint, Response
@@ -11,8 +11,8 @@ from gpt_oss_proxy.apis.document import document
 from gpt_oss_proxy.blueprints.reply import Reply
 
 
-def blueprint(apis: Mapping[str, ClientApi]) -> Blueprint:
-    """Return the route, for these client APIs: name → module."""
+def blueprint(apis: Sequence[ClientApi]) -> Blueprint:
+    """Return the route, for these client APIs."""
     routes = Blueprint("openapi", __name__)
     body = msgspec.json.encode(document(apis, version=__version__))
 

@@ -65,7 +65,7 @@ class Chat:
         """Begin the answer, and return its body."""
         try:
             start_response("200 OK", self.headers)
-        except BaseException:  # nobody will close a body that was not returned
+        except BaseException:  # a body that was not returned is not closed by the server
             call_each(self._closers)
             raise
         return Pieces(self._body, partial(call_each, self._closers))

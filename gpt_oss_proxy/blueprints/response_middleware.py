@@ -1,10 +1,10 @@
-"""What holds for every answer: ids, timing, headers, the log, and that every error has OpenAI's shape."""
+"""What holds for every answer: ids, timing, headers, the log, and the form of every error."""
 
 import logging
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,8 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
-from gpt_oss_proxy.apis.base import render_error
+from gpt_oss_proxy.apis.base import ClientApi
+from gpt_oss_proxy.apis.family import family
 from gpt_oss_proxy.blueprints.client_address import ClientAddresses
 from gpt_oss_proxy.blueprints.reply import Pieces, Reply, call_each
 from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
@@ -25,8 +26,11 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RECORD = "gpt_oss_proxy.record"  # in the WSGI environment
 
 
-def install(app: Flask, metrics: Metrics, addresses: ClientAddresses) -> None:
-    """Make it hold for `app`, and let `metrics` count it. `addresses` finds whose request it is."""
+def install(app: Flask, apis: Sequence[ClientApi], metrics: Metrics, addresses: ClientAddresses) -> None:
+    """Make it hold for `app`, and let `metrics` count it. `addresses` finds whose request it is.
+
+    An error has the form of the API of `apis` that the request's path belongs to.
+    """
     application = app.wsgi_app
 
     def begin(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -43,10 +47,11 @@ def install(app: Flask, metrics: Metrics, addresses: ClientAddresses) -> None:
 
     app.wsgi_app = begin  # type: ignore[method-assign] # as Flask's documentation has it
     app.response_class = Reply
-    app.register_error_handler(GatewayError, _error_response)
-    app.register_error_handler(HTTPException, _http_error)
+    errors = _Errors(apis)
+    app.register_error_handler(GatewayError, errors.answer)
+    app.register_error_handler(HTTPException, errors.answer_http)
     app.register_error_handler(ClientGone, _client_gone)
-    app.register_error_handler(Exception, _bug)
+    app.register_error_handler(Exception, errors.answer_bug)
 
 
 def record_of(environ: dict[str, Any]) -> Record:
@@ -66,13 +71,13 @@ def _record(environ: dict[str, Any]) -> Record:
     )
 
 
-def _headers(record: Record, told: dict[str, str]) -> list[tuple[str, str]]:
+def _headers(record: Record, given: dict[str, str]) -> list[tuple[str, str]]:
     headers = [
         ("X-Content-Type-Options", "nosniff"),  # a model's words are never a page, whatever they look like
         ("x-request-id", record.id),
         ("openai-processing-ms", str(round((time.monotonic() - record.started) * 1000))),
     ]
-    if "Cache-Control" not in told:
+    if "Cache-Control" not in given:
         headers.append(("Cache-Control", "no-store"))  # answers are their client's own
     if record.ignored:
         headers.append(("x-ignored-params", _header_value(", ".join(record.ignored))))
@@ -84,37 +89,46 @@ def _header_value(text: str) -> str:
     return "".join(character if " " <= character <= "~" else "?" for character in text[:1024])
 
 
-def _error_response(error: GatewayError) -> Response:
-    record_of(request.environ).failed(error)
-    response = Reply(render_error(error), status=error.status, mimetype="application/json")
-    if error.retry_after is not None:
-        response.headers["retry-after"] = error.retry_after
-    if error.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if error.should_retry is not None:
-        response.headers["x-should-retry"] = str(error.should_retry).lower()
-    return response
+class _Errors:
+    """Flask's error handlers."""
 
+    def __init__(self, apis: Sequence[ClientApi]) -> None:
+        self._apis = apis
 
-def _http_error(error: HTTPException) -> Response:
-    """What Flask itself refuses: unknown paths, methods, broken requests."""
-    if isinstance(error, WerkzeugMethodNotAllowed):
-        response = _error_response(MethodNotAllowed(f"This path does not take {request.method[:20]}."))
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+    def answer(self, error: GatewayError) -> Response:
+        """Answer one of our errors."""
+        record = record_of(request.environ)
+        record.failed(error)
+        body = family(self._apis, request.path, request.environ).render_error(error, record.id)
+        response = Reply(body.body, status=body.status, mimetype=body.content_type)
+        response.headers.extend(body.headers)
+        if error.retry_after is not None:
+            response.headers["retry-after"] = error.retry_after
+        if error.status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        if error.should_retry is not None:
+            response.headers["x-should-retry"] = str(error.should_retry).lower()
         return response
-    if error.code == 404 or (error.code or 500) < 400:
-        return _error_response(NotFound())
-    if (error.code or 500) < 500:
-        return _error_response(InvalidRequest("The request is not valid HTTP for this path."))
-    return _error_response(InternalError())
+
+    def answer_http(self, error: HTTPException) -> Response:
+        """Answer what Flask itself refuses: unknown paths, methods, broken requests."""
+        if isinstance(error, WerkzeugMethodNotAllowed):
+            response = self.answer(MethodNotAllowed(f"This path does not take {request.method[:20]}."))
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+            return response
+        if error.code == 404 or (error.code or 500) < 400:
+            return self.answer(NotFound())
+        if (error.code or 500) < 500:
+            return self.answer(InvalidRequest("The request is not valid HTTP for this path."))
+        return self.answer(InternalError())
+
+    def answer_bug(self, error: Exception) -> Response:
+        """Answer anything else, whose details only the log has."""
+        _log.error("request %s: a bug", record_of(request.environ).id, exc_info=error)
+        return self.answer(InternalError())
 
 
 def _client_gone(_error: ClientGone) -> Response:
-    # Nobody reads this, unless he only half closed. 499 is nginx's word for it; the access log shows it.
+    # The client reads this only if it has just half closed. 499 is nginx's word for it; the access log shows it.
     record_of(request.environ).outcome = "client_gone"
     return Reply(status=499, mimetype="application/json")
-
-
-def _bug(error: Exception) -> Response:
-    _log.error("request %s: a bug", record_of(request.environ).id, exc_info=error)
-    return _error_response(InternalError())

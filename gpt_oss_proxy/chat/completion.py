@@ -24,14 +24,18 @@ from gpt_oss_proxy.chat.request import ToolCall
 
 
 class CompletionChoice(msgspec.Struct, frozen=True):
-    """One of the answers to a request. `extra` are further fields of its server, `message_extra` of its message."""
+    """One of the answers to a request. `extra` are further fields of its server, `message_extra` of its message.
+
+    `stop` is the stop word that ended the first choice, '' if none did or if it is not known.
+    """
 
     text: str
     reasoning: str
     tool_calls: tuple[ToolCall, ...]
-    finish_reason: FinishReason
+    reason: FinishReason
     extra: Mapping[str, Any] = {}
     message_extra: Mapping[str, Any] = {}
+    stop: str = ""
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -68,16 +72,18 @@ class Collector:
                     self._parts.setdefault(index, _Parts()).add(event)
 
     def batches(self) -> list[list[Event]]:
-        """Return lists of events that tell another collector all that this one knows."""
+        """Return lists of events from which another collector gets all that this one knows."""
         lists: list[list[Event]] = [[Choice(index), *parts.events()] for index, parts in self._parts.items()]
         end = (Extra("answer", self._extra) if self._extra else None, self._usage, self._finish)
         return [*lists, [event for event in end if event]] if any(end) else lists
 
     def completion(self) -> Completion:
-        """Return what the lists have told."""
+        """Return the answer that the lists make up."""
         finish = self._finish or Finish("stop")
         reasons = (finish.reason, *finish.others)
-        choices = (self._parts.get(index, _Parts()).choice(reason) for index, reason in enumerate(reasons))
+        choices = [self._parts.get(index, _Parts()).choice(reason) for index, reason in enumerate(reasons)]
+        if finish.stop:
+            choices[0] = msgspec.structs.replace(choices[0], stop=finish.stop)
         return Completion(tuple(choices), self._usage or Usage(0, 0), self._extra)
 
 

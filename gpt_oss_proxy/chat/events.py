@@ -1,8 +1,8 @@
 """What an upstream answers, in no upstream's and no client's format.
 
-An answer is a sequence of these: at most one Started, any deltas, at most one Usage, and one Finish, the last. It comes
-in lists; where it has several choices, each list begins with the Choice that it belongs to. An answer that fails has no
-Finish: the iterator of its events raises a GatewayError instead.
+An answer is a sequence of these: at most one Started, at most one Counted before all output, any deltas, at most one
+Usage, and one Finish, the last. It comes in lists; where it has several choices, each list begins with the Choice that
+it belongs to. An answer that fails has no Finish: the iterator of its events raises a GatewayError instead.
 """
 
 from collections.abc import Generator, Iterable
@@ -104,12 +104,22 @@ class Usage(msgspec.Struct, frozen=True, tag=True):
     cached_tokens: int = 0
 
 
+class Counted(msgspec.Struct, frozen=True, tag=True):
+    """The prompt has so many tokens, counted here before the answer begins, where the request asks for that."""
+
+    prompt_tokens: int
+
+
 class Finish(msgspec.Struct, frozen=True, tag=True):
-    """The answer is whole. `reason` is choice 0's, `others` are those of the further choices, in their order."""
+    """The answer is whole. `reason` is choice 0's, `others` are those of the further choices, in their order.
+
+    `stop` is the stop word that ended choice 0, '' if none did or if it is not known.
+    """
 
     reason: FinishReason
     others: tuple[FinishReason, ...] = ()
+    stop: str = ""
 
 
-Event = Started | Choice | TextDelta | ReasoningDelta | TextReplaced | ToolCallDelta | Extra | Usage | Finish
+Event = Started | Choice | TextDelta | ReasoningDelta | TextReplaced | ToolCallDelta | Extra | Counted | Usage | Finish
 Lists = Generator[list[Event], None, None]

@@ -5,7 +5,7 @@ Source: the delta accumulation of OpenAI's SDKs, and OpenRouter's rules for `rea
 
 from typing import Any
 
-# Within an element that comes in pieces these grow; all others (ids, types, signatures) are told anew.
+# Within an element that comes in pieces these grow; all others (ids, types, signatures) are replaced.
 _GROWING = frozenset({"text", "summary", "content", "transcript", "arguments", "data"})
 
 

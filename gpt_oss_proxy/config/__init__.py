@@ -1,1 +1,1 @@
-"""What the environment says, as typed values."""
+"""The environment's settings as typed values."""

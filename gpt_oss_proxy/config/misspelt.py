@@ -1,17 +1,17 @@
-"""Variables of the environment that are probably meant to be one of ours, but have another name."""
+"""Finds variables of the environment that are probably misspelt settings."""
 
 import difflib
 import re
 from collections.abc import Collection, Iterable
 
 _SIMILARITY = 0.85  # difflib's ratio: `OPENAI_BASEURL` is at 0.97, OPENAI_API_TYPE beside OPENAI_API_KEY at 0.83
-_OTHERS = {"OPENAI_ADMIN_KEY", "SSL_CERT", "VERCEL_URL"}  # in use elsewhere, though near
+_OTHERS = {"OPENAI_ADMIN_KEY", "SSL_CERT", "VERCEL_URL"}  # in use elsewhere, though similar
 
 
 def near_misses(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
-    """Return each name that is probably misspelt, with the one of `known` that is meant.
+    """Return each name that is probably misspelt, with the name of `known` that is probably meant.
 
-    A known name that is there itself is not missed. Names with another first letter belong to others:
+    A known name that is set itself is never suggested. Names with another first letter belong to other programs:
     NIX_SSL_CERT_FILE, AZURE_OPENAI_API_KEY.
     """
     names = set(names)

@@ -1,6 +1,6 @@
 """Settings, read once from the environment: the only place that knows a variable's name, default and range.
 
-Adding a setting is adding one field to `Settings`; README's table is tested against it.
+Adding a setting is adding one field to `Settings`; its row in docs/configuration.md is generated.
 """
 
 import dataclasses
@@ -21,13 +21,12 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Omittable = Literal["stream_options", "developer", "reasoning", "stream"]
 ReasoningFields = Literal["both", "reasoning", "reasoning_content", "think-tags", "hidden"]
 
-PROTOCOLS = ("chatkit", "ai_sdk", "openai")
 EFFORTS, REASONING_FIELDS = get_args(Effort), get_args(ReasoningFields)
 _MEBIBYTE = 1024 * 1024
 
 
 class SettingsError(ValueError):
-    """A variable holds what it cannot hold. The text is one line: the name, what it holds, what is allowed."""
+    """A variable has an unusable value. The text is one line: its name, its value, what is allowed."""
 
 
 class _Unusable(ValueError):
@@ -36,14 +35,14 @@ class _Unusable(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """How a variable's text becomes a value, and in words what is allowed. `parse` raises ValueError."""
+    """Parses a variable's text, and describes what is allowed. `parse` raises ValueError."""
 
     parse: Callable[[str], Any]
     allowed: str
 
 
 def _shown(text: str) -> str:
-    """Return what a variable holds as an error may show it: without passwords of URLs."""
+    """Return a variable's text as an error may show it: without passwords in URLs."""
     return repr(re.sub(r"//[^/\s]*@", "//…@", text)[:100])
 
 
@@ -129,13 +128,13 @@ def _failover_entry(entry: str) -> tuple[str, str, str]:
         address = _url(url) if plus else ""
     except ValueError:
         address = None
-    if protocol not in PROTOCOLS or address is None:
+    if not protocol or address is None:
         raise _Unusable(f"names the upstream {_shown(upstream)}")
     return model, f"{protocol}{plus}{address}", model_there or model
 
 
 def _keys(text: str) -> tuple[str, ...]:
-    """Return the SHA-256 of each key, in hex: the keys themselves are not kept."""
+    """Return the SHA-256 of each key, in hex; the keys themselves are not stored."""
     entries = [part.strip() for part in re.split(r"[,\n]", text) if part.strip()]
     if not entries:  # it would open the gateway to all
         raise _Unusable("holds no key")
@@ -158,7 +157,7 @@ def _certificates(text: str) -> str:
 
 
 def _folders(text: str) -> str:
-    # There OpenSSL finds an authority by the hash of its name, and nothing else.
+    # In a folder, OpenSSL finds an authority only by the hash of its name.
     for folder in text.split(":"):
         if not any(map(_holds_certificates, map(str, Path(folder).glob("[0-9a-f]" * 8 + ".[0-9]*")))):
             raise ValueError
@@ -173,9 +172,9 @@ def _holds_certificates(path: str) -> bool:
     trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         trusted.load_verify_locations(path)
-    except OSError:  # it is missing, cannot be read, or has nothing of that kind
+    except OSError:  # it is missing, unreadable, or has no certificates
         return False
-    return trusted.cert_store_stats()["x509"] > 0  # and not only lists of what is revoked
+    return trusted.cert_store_stats()["x509"] > 0  # and not only revocation lists
 
 
 def _proxy(text: str) -> str:
@@ -203,8 +202,8 @@ _KEYS = _Kind(
 )
 _FAILOVER = _Kind(
     _failover,
-    f"MODEL=UPSTREAM, separated by commas; UPSTREAM is one of {', '.join(PROTOCOLS)}, or one of them with + and the "
-    "URL of another such server, and may end with # and the model's id there",
+    "MODEL=UPSTREAM, separated by commas; UPSTREAM is an upstream's name (chatkit, ai_sdk, openai), or one with + and "
+    "the URL of another such server, and may end with # and the model's id there",
 )
 _NETWORKS = _Kind(_networks, "IP networks such as 10.0.0.0/8, separated by commas")
 _IDS = _Kind(_ids, "ids of visible ASCII characters, separated by commas")
@@ -216,7 +215,7 @@ def _setting(kind: _Kind, default: Any, help: str, *, unit: str = "", secret: bo
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that an operator can set. A field's variable is its name in capitals."""
+    """All settings for operators. The variable of a field is its name in capitals."""
 
     base_url: str = _setting(
         _or_off(_URL), "https://api.gpt-oss.com", "ChatKit server of gpt-oss-20b and gpt-oss-120b; /chatkit is added"
@@ -249,7 +248,7 @@ class Settings:
         _number(0.05, 3600), 15.0, "longest silence of ours in a stream; then an empty chunk is sent", unit="s"
     )
     graceful_timeout_seconds: int = _setting(
-        _integer(1, 86400), 30, "time that running answers get when the process is told to stop", unit="s"
+        _integer(1, 86400), 30, "time that running answers get when the process gets SIGTERM", unit="s"
     )
     max_body_bytes: int = _setting(_integer(1024, 1024 * _MEBIBYTE), 32 * _MEBIBYTE, "largest request", unit="bytes")
     max_bodies_bytes: int = _setting(
@@ -343,7 +342,7 @@ class Settings:
 
     @property
     def commit(self) -> str:
-        """What was built, '' if it is not known."""
+        """The commit of this build, '' if unknown."""
         return self.git_commit or self.render_git_commit
 
     @classmethod
@@ -355,16 +354,16 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """Return the settings that `environ` asks for. Raises SettingsError."""
+        """Return the settings from `environ`. Raises SettingsError."""
         values = {}
         for field in dataclasses.fields(cls):
             variable, text = _read(field, environ)
             if text:  # an empty variable counts as not set, as Docker and Render users expect
                 values[field.name] = _parse(field, variable, text)
-        if values.get("base_url") == "":  # off, and the default model with it
+        if values.get("base_url") == "":  # off, and so is its default model
             values.setdefault("default_model", "")
         settings = cls(**values)
-        if settings.max_bodies_bytes < settings.max_body_bytes:  # the largest request could never be taken
+        if settings.max_bodies_bytes < settings.max_body_bytes:  # the largest allowed request would never be accepted
             raise SettingsError(
                 f"MAX_BODIES_BYTES holds '{settings.max_bodies_bytes}'; allowed: "
                 f"a whole number that is not below MAX_BODY_BYTES, {settings.max_body_bytes}"

@@ -1,6 +1,6 @@
-"""`make demo`: the small model, the demo upstream and the gateway, started together and ended together.
+"""`make demo`: starts the small model, the demo upstream and the gateway together, and ends them together.
 
-PORT (default 3000) is the gateway's; model and upstream take free ports on loopback.
+PORT (default 3000) is the gateway's; model and upstream use free ports on loopback.
 """
 
 import errno
@@ -47,7 +47,7 @@ Ctrl-C ends everything.
 
 
 def main() -> int:
-    """Run the demo until it is to stop; return the exit status."""
+    """Run the demo until it is stopped; return the exit status."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
@@ -102,7 +102,7 @@ def _program(name: str) -> list[str]:
 
 
 def _start_gateway(children: Children, port: int, upstream_url: str) -> None:
-    """Start the gateway as it runs in production, but for the addresses of its upstreams."""
+    """Start the gateway as in production, except for the addresses of its upstreams."""
     environment = os.environ | {
         "PORT": str(port),
         "BASE_URL": upstream_url,
@@ -110,7 +110,7 @@ def _start_gateway(children: Children, port: int, upstream_url: str) -> None:
         "DEMONSTRATION": _DEMONSTRATION,
     }
     command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
-    # SIGINT is gunicorn's quick shutdown; at SIGTERM it would wait for streams to end.
+    # SIGINT is gunicorn's quick shutdown; on SIGTERM it would wait for streams to end.
     children.start("The gateway", command, signal.SIGINT, folder=_ROOT, environment=environment)
 
 
@@ -128,7 +128,7 @@ def _check_installed() -> None:
 
 def _check_free(port: int) -> None:
     with socket.socket() as probe:
-        # As gunicorn does: connections of a former demo that linger in TIME_WAIT are no hindrance.
+        # Like gunicorn: connections of a former demo that linger in TIME_WAIT do not prevent binding.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("0.0.0.0", port))  # noqa: S104  (where the gateway listens)

@@ -1,10 +1,10 @@
-"""The AI SDK on the wire, as the template's /api/chat: request bodies in, either stream form out.
+"""The AI SDK's wire protocols, like the template's /api/chat: reads request bodies, writes both stream forms.
 
 Sources: Markeljan/minimal-chatbot app/(chat)/api/chat/route.ts on ai 4.1.9 (refusals, `2:` first, data stream v1);
 ai 5.0.277 (UI message stream; usage in `messageMetadata`, as an app may add it). Recorded in aisdk-v1 and aisdk-ui.
 
-Which form: a body in which some message has `parts` and no `content` comes from a v5 client and gets the UI message
-stream; any other gets data stream v1. (Late v4 clients send both keys, and read v1.)
+The form: a body with a message that has `parts` and no `content` comes from a v5 client and gets the UI message stream;
+any other body gets data stream v1. (Late v4 clients send both keys, and read v1.)
 """
 
 from collections.abc import Mapping
@@ -51,9 +51,9 @@ class _Body(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class AiSdkRequest:
-    """A question and the stream form that its client reads.
+    """A question, and the stream form that its client reads.
 
-    `unreadable` is true where the SDK finds the fault only when the stream has begun: a system message as an array.
+    `unreadable` is True if the SDK detects the fault only after the stream has begun: a system message as an array.
     """
 
     question: Question
@@ -90,7 +90,7 @@ def _content(message: _Message) -> str | list[_Part] | None:
 
 
 def _text(message: _Message) -> str:
-    """Return the text for a model that reads only text; what it cannot see is named in its place."""
+    """Return the text for a model that reads only text; other parts are replaced by their names."""
     content = _content(message)
     lines = [content] if isinstance(content, str) else [_part_text(part) for part in content or ()]
     lines += [_attached(attachment.content_type) for attachment in message.experimental_attachments]
@@ -110,7 +110,7 @@ def _attached(media_type: str) -> str:
 
 
 class DataStreamEncoder:
-    """Data stream v1: one part a line, `CODE:JSON`. Order: `2 f 0* e d`, or `2 3` where it fails at once."""
+    """Data stream v1: one part per line, `CODE:JSON`. Order: `2 f 0* e d`, or `2 3` if it fails at once."""
 
     headers = (("content-type", "text/plain; charset=utf-8"), ("x-vercel-ai-data-stream", "v1"))
 
@@ -159,7 +159,7 @@ class UiMessageEncoder:
         return _event({"type": "start"})
 
     def encode(self, event: Event) -> bytes:
-        """Return the events of one event of the answer."""
+        """Return the wire events for one event of the answer."""
         if isinstance(event, TextDelta):
             opened = self._open_step() + self._open_text()
             return opened + _event({"type": "text-delta", "id": "t0", "delta": event.text})

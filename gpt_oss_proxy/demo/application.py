@@ -1,4 +1,4 @@
-"""The demo upstream as a WSGI application: POST /chatkit and POST /api/chat, streamed, an event a write."""
+"""The demo upstream as a WSGI application: POST /chatkit and POST /api/chat, streamed, one event per write."""
 
 import re
 import socket
@@ -27,7 +27,7 @@ _USER_ID = re.compile(r"(?:^|;\s*)user_id=([^;\s]+)")
 
 
 class ClientGone(GreenletExit):
-    """Raised in the greenlet of a request whose client has closed."""
+    """Raised in the greenlet of a request whose client has closed its connection."""
 
 
 class Upstream:
@@ -83,7 +83,7 @@ class Upstream:
             yield encoder.thread_created()
         else:
             thread = self._thread(request.thread_id, owner)
-        if request.attachments:  # there is no store, so no id is known
+        if request.attachments:  # there is no store, so every id is unknown
             raise ConnectionCut
         messages = (*thread.messages, Message("user", request.text))
         self._threads.keep(thread_id, Thread(owner, messages))
@@ -102,7 +102,7 @@ class Upstream:
 def _read(body: "InputStream") -> bytes:
     try:
         return body.read()
-    except OSError as error:  # gevent's for a chunked body that breaks off
+    except OSError as error:  # raised by gevent if a chunked body breaks off
         raise Refused("400 Bad Request", b"Bad Request", "text/plain") from error
 
 
@@ -123,24 +123,24 @@ def _stream(
 
 
 def _while_connected(client: socket.socket, stream: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the stream; where its client closes, end it at once, also while it waits for the model."""
+    """Yield the stream; if its client closes, end it at once, even while it waits for the model."""
     request = gevent.getcurrent()
     watcher = gevent.spawn(_end_when_closed, client, request)
     try:
         yield from stream
     finally:
-        watcher.kill()  # and waits: the next request is read from the same socket
+        watcher.kill()  # it blocks until the watcher ends, because the next request is read from the same socket
 
 
 def _end_when_closed(client: socket.socket, request: greenlet) -> None:
     try:
         if client.recv(1, socket.MSG_PEEK):
-            return  # the next request already, on the same connection
+            return  # the next request has arrived on the same connection
     except OSError:
-        pass  # a reset: gone as well
+        pass  # a reset: the client has gone, too
     gevent.kill(request, ClientGone)
 
 
 def application(answer: Answer) -> WSGIApplication:
-    """Return the WSGI application around what answers."""
+    """Return the WSGI application for an `answer` function."""
     return Upstream(answer)

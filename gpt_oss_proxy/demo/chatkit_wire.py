@@ -1,9 +1,9 @@
-"""ChatKit on the wire, as a server: request bodies in, events out, in both dialects.
+"""ChatKit's wire protocol as a server: reads request bodies, writes events, in both dialects.
 
-Sources: package openai-chatkit 1.6.5 (published dialect, told by the key `type`); what clients of gpt-oss.com read in
-August 2025 (older dialect, told by the key `op`; recorded in chatkit-gptoss-reconstructed). A body that has both keys
-is a published one, as the package ignores keys that it does not know. Only the two operations that ask are here;
-attachments have no store, and `quoted_text` is only given back.
+Sources: package openai-chatkit 1.6.5 (published dialect, identified by the key `type`); what clients of gpt-oss.com
+read in August 2025 (older dialect, identified by the key `op`; recorded in chatkit-gptoss-reconstructed). A body with
+both keys is a published one, because the package ignores unknown keys. Only the two operations that ask the model are
+here; attachments have no store, and `quoted_text` is only echoed.
 """
 
 from collections.abc import Callable
@@ -73,7 +73,7 @@ class _Dialect(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ChatKitRequest:
-    """A user message for a thread; `thread_id` None opens a new one. `published` tells the dialect."""
+    """A user message for a thread; `thread_id` None opens a new one. `published` identifies the dialect."""
 
     published: bool
     thread_id: str | None
@@ -84,7 +84,7 @@ class ChatKitRequest:
 
     @property
     def text(self) -> str:
-        """What the person wrote; several parts stand on lines of their own."""
+        """The person's text; several parts are joined by line ends."""
         return "\n".join(part.text for part in self.content)
 
 
@@ -100,7 +100,7 @@ class Ids:
 def parse(body: bytes, selected_model: str) -> ChatKitRequest:
     """Return the request; `selected_model` is the older dialect's header x-selected-model.
 
-    Raises Refused with the published glue's answer to any invalid body: 500, text/plain.
+    Raises Refused with the published server's response to any invalid body: 500, text/plain.
     """
     try:
         if msgspec.json.decode(body, type=_Dialect).type is UNSET:
@@ -149,7 +149,7 @@ def _invalid() -> Refused:
 class Encoder:
     """Writes one turn's events: `opening`, then `encode` for each event of the answer.
 
-    `now` gives the time as the package writes it: local, ISO, without a zone.
+    `now` returns the time as the package writes it: local, ISO, without a zone.
     """
 
     def __init__(self, request: ChatKitRequest, ids: Ids, now: Callable[[], str]) -> None:
@@ -194,7 +194,7 @@ class Encoder:
         return self._begin() + (self._part_added() if first else b"") + self._delta(event)
 
     def _begin(self) -> bytes:
-        # The older dialect has no event for it, as far as its clients show.
+        # The older dialect has no event for this, as far as its clients show.
         if self._begun or not self._published:
             return b""
         self._begun = True
@@ -237,7 +237,7 @@ def _output_text(text: str) -> dict[str, object]:
 
 
 def _error(failure: Failure) -> dict[str, object]:
-    # StreamError and CustomStreamError of the package: the first has no message.
+    # The package's StreamError and CustomStreamError: the first has no message.
     if failure.message is None:
         return {"type": "error", "code": "stream.error", "allow_retry": True}
     return {"type": "error", "code": "custom", "message": failure.message, "allow_retry": False}

@@ -1,4 +1,4 @@
-"""The demo's child processes: started so that none outlives the demo, watched, and ended together."""
+"""The demo's child processes: none outlives the demo, all are watched, and they end together."""
 
 import contextlib
 import ctypes
@@ -19,16 +19,16 @@ _STOP_SECONDS = 5
 
 
 class Ended(Exception):
-    """The demo cannot go on: the message is one line for a person."""
+    """The demo cannot continue: the message is one line for a person."""
 
 
 class Stopped(Exception):
-    """Someone wants the demo to stop."""
+    """The demo was asked to stop."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """A running part of the demo. `stop_signal` ends it quickly and in good order."""
+    """A running part of the demo. `stop_signal` ends it quickly and cleanly."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -52,9 +52,9 @@ class Children:
         environment: Mapping[str, str] | None = None,
         reads: bool = False,
     ) -> Child:
-        """Start a child; with `reads` its standard output can be read by `ready_port`.
+        """Start a child. With `reads`, `ready_port` can read its standard output.
 
-        A group of its own keeps the terminal's Ctrl-C away from it: the demo alone gets that and ends its children.
+        Its own process group keeps the terminal's Ctrl-C from it: only the demo gets the signal, and ends its children.
         """
         process = subprocess.Popen(  # noqa: S603  (our own commands)
             command,
@@ -80,7 +80,7 @@ class Children:
         return int(line[1])
 
     def wait_until(self, happened: Callable[[], bool], what: str, seconds: float) -> None:
-        """Wait for `happened`. Raises Ended when a child dies or the time is over, Stopped when the demo is to stop."""
+        """Wait for `happened`. Raises Ended if a child dies or time runs out, Stopped when the demo is to stop."""
         deadline = time.monotonic() + seconds
         while not happened():
             self._check()
@@ -101,7 +101,7 @@ class Children:
                 raise Ended(f"{child.name} ended unexpectedly (exit status {status}), so the demo stops.")
 
     def stop(self) -> None:
-        """End all children, the latest first, and wait for them; those that linger are killed with all of theirs."""
+        """End all children, the latest first, and wait for them; kill the process groups of those that linger."""
         for child in reversed(self._children):
             if child.process.poll() is None:
                 child.process.send_signal(child.stop_signal)
@@ -114,7 +114,7 @@ class Children:
 
 
 def _kill_group(group: int) -> None:
-    # As a rule nobody is left in it; macOS says EPERM where only zombies are.
+    # Usually the group is empty by now; macOS reports EPERM if only zombies are left.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
@@ -122,9 +122,9 @@ def _kill_group(group: int) -> None:
 def _end_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
     """Return what a child does before its program starts, so that even `kill -9` of the demo ends it too.
 
-    Linux sends a process the signal it asked for when its parent dies (prctl(2), PR_SET_PDEATHSIG); the wish survives
-    exec, but not fork: gunicorn's workers notice by themselves that their master has gone. Other systems have no such
-    call; there only a killed demo leaves its children, and Ctrl-C and SIGTERM still end them.
+    Linux sends a process the signal it has requested when its parent dies (prctl(2), PR_SET_PDEATHSIG). The request
+    survives exec, but not fork: gunicorn's workers notice by themselves that their master has gone. Other systems have
+    no such call; there a killed demo leaves its children running, but Ctrl-C and SIGTERM still end them.
     """
     if not sys.platform.startswith("linux"):
         return None
@@ -133,7 +133,7 @@ def _end_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
 
     def ask() -> None:
         prctl(_PR_SET_PDEATHSIG, int(stop_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # it died before the request was made
             os._exit(1)
 
     return ask

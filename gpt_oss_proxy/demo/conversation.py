@@ -1,4 +1,4 @@
-"""What both wires speak about: a conversation that asks, and the events that answer it."""
+"""The values that both wire protocols share: a conversation with a question, and the events of its answer."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Question:
-    """A whole conversation for a model, the last user message included."""
+    """A whole conversation for a model, including the last user message."""
 
     model: str
     messages: tuple[Message, ...]
@@ -29,7 +29,7 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class Finish:
-    """The answer is complete. `reason` is stop or length; the counts are tokens (words, where an echo answers)."""
+    """The answer is complete. `reason` is stop or length; the counts are tokens (words, for an echo)."""
 
     reason: str
     prompt_tokens: int
@@ -38,7 +38,7 @@ class Finish:
 
 @dataclass(frozen=True)
 class Failure:
-    """The answer has failed and nothing follows. `message` is for people; None where the wire shows its masked text."""
+    """The answer has failed, and nothing follows. `message` is for people; None stands for the wire's masked text."""
 
     message: str | None = None
 

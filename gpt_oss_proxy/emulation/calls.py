@@ -1,8 +1,8 @@
-"""Calls as a model wrote them → calls that are certain to fit their tools' schemas, as early as that is certain.
+"""Tool calls as a model wrote them → calls that fit their tools' schemas, emitted as early as that is certain.
 
-Of a call's arguments each member goes out when it is whole and fits; a member that may be any string goes out as it is
-written. So if a call turns out to be faulty, what went out can still become a call that is not: the model is shown its
-error once, and its second try goes on where the first had come to.
+A member of a call's arguments is emitted when it is complete and fits; a member that may be any string is emitted as it
+is written. So what was emitted of a faulty call can still become a valid one: the model is shown its error once, and
+its second try continues the call where the first one has stopped.
 """
 
 import json
@@ -14,22 +14,23 @@ from gpt_oss_proxy.chat.events import FinishReason, TextDelta, ToolCallDelta
 from gpt_oss_proxy.chat.long_text import LongText
 from gpt_oss_proxy.emulation.filter import Fault, Filter
 from gpt_oss_proxy.emulation.json_text import JsonReader, write_json
-from gpt_oss_proxy.emulation.tools import Tool, Tools
-from gpt_oss_proxy.errors import ToolCallInvalid, quote
+from gpt_oss_proxy.emulation.tools import OfferedTool, Tools
+from gpt_oss_proxy.errors import ToolCallInvalid
+from gpt_oss_proxy.quoting import quote
 
-# A member whose value is a string that has begun, and the part of an escape that a string may end with for now.
+# A member whose value is an open string, and an incomplete escape at the end of such a string.
 _OPEN_TEXT = re.compile(r'\s*("(?:[^"\\]|\\.)*+")\s*:\s*"')
-_OPEN_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2})?\Z")  # or half a character
+_OPEN_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2})?\Z")  # or half of a surrogate pair
 
 
 class _Faulty(Exception):
-    """Why this is no call."""
+    """Why the call is invalid."""
 
 
 class Calls(Filter):
-    """Lets only calls through that fit. `tools` is None where the model must not call any.
+    """Lets only valid calls through. `tools` is None if the model must not call any.
 
-    `form` is how a call is written; `first` is the try that failed, if this is the second one.
+    `form` describes how to write a call; `first` is the failed first try if this is the second one.
     """
 
     def __init__(
@@ -41,33 +42,33 @@ class Calls(Filter):
         self._new_id = new_id
         self._again = first is not None
         self._quiet = first is not None and first._begun is not None
-        self._call: _Call | None = None  # that is being written
-        self._begun: _Call | None = first._begun if first else None  # that has begun to go out and must be ended
+        self._call: _Call | None = None  # the call that is being written
+        self._begun: _Call | None = first._begun if first else None  # an emitted call that must be completed
         self._done: list[tuple[str, Any]] = [*first._done] if first else []
 
     @property
     def any_gone_out(self) -> bool:
-        """Whether a call has begun to go out."""
+        """Whether a call has begun to be emitted."""
         return bool(self._begun or self._done)
 
     def watches_for(self) -> str | None:
-        """Text concerns it only within a call, or behind a failed one."""
+        """Text matters only within a call, and after a failed one."""
         return None if self._call or self._quiet else ""
 
     def ends_plainly(self) -> bool:
-        """Without a call the reason stays what it is, unless there must be one."""
+        """Without a call the reason stays unchanged, unless a call is required."""
         must_call = self._tools is not None and self._tools.must_call
         return not (self._call or self.any_gone_out or must_call)
 
     def text(self, delta: TextDelta) -> None:
-        """Let text through, but not what is said around a correction."""
+        """Let text through, except the text around a correction."""
         if self._call and delta.text.strip():
             self._fail("its JSON object is not complete")
         elif not self._quiet:
             self.emit(delta)
 
     def call(self, delta: ToolCallDelta) -> None:
-        """Take the beginning of a call, or more of it."""
+        """Handle the beginning of a call, or more of it."""
         try:
             if delta.name:
                 self._end_call()
@@ -79,7 +80,7 @@ class Calls(Filter):
             self._fail(str(error))
 
     def finish(self, reason: FinishReason) -> None:
-        """Take the end: of a cut answer what there is, of a whole one only if it has the calls that it must have."""
+        """End: emit what there is of a cut answer; for a complete one check that it has the required calls."""
         if reason in ("length", "content_filter"):
             if self._call and not self._again:
                 self._emit(self._call, self._call.take_rest())
@@ -106,9 +107,9 @@ class Calls(Filter):
             self._begun = self._call
             self.emit(ToolCallDelta(self._call.index, self._call.id, tool.name))
 
-    def _tool(self, name: str) -> Tool:
+    def _tool(self, name: str) -> OfferedTool:
         tools = self._tools.tools if self._tools else {}
-        # Models write the name of the harmony format's namespace, too.
+        # Some models prefix the name with the harmony format's namespace.
         tool = tools.get(name) or tools.get(name.removeprefix("functions."))
         if tool is None:
             known = f"there are: {', '.join(tools)}" if tools else "there are no tools here: answer in plain text"
@@ -130,7 +131,7 @@ class Calls(Filter):
         if not self._again:
             self._emit(call, certain)
         elif (call.tool.name, call.arguments) in self._done:
-            return  # it was right the first time
+            return  # it was valid in the first try
         else:
             self._emit_second_try(call)
         self._begun = None
@@ -155,28 +156,28 @@ class Calls(Filter):
 
     def _fail(self, reason: str) -> None:
         name = self._begun.tool.name if self._begun else ""
-        told = f"Your call of {name or 'a tool'} is not valid: {reason}."
+        correction = f"Your call of {name or 'a tool'} is not valid: {reason}."
         if self._tools:
-            told += f" Write it again, corrected, as {self._form}, and nothing else."
-        self.fault = Fault(told, ToolCallInvalid(f"The model did not manage to call a tool: {quote(reason)}."))
+            correction += f" Write it again, corrected, as {self._form}, and nothing else."
+        self.fault = Fault(correction, ToolCallInvalid(f"The model returned no valid tool call: {quote(reason)}."))
 
 
 class _Call:
     """A call that is being written."""
 
-    def __init__(self, tool: Tool, call_id: str, index: int) -> None:
+    def __init__(self, tool: OfferedTool, call_id: str, index: int) -> None:
         self.tool = tool
         self.id = call_id
         self.index = index
         self.reader = JsonReader()
         self.arguments: dict[str, Any] = {}  # those of them that are certain
-        self._names: set[str] = set()  # of all members, of those that are left out, too
+        self._names: set[str] = set()  # of all members, including those left out
         self._member_start = 1  # behind the bracket
-        self._passed = 0  # so much of the text is certain, or left out
-        self._certain: list[str] = []  # what has not gone out yet of it
+        self._passed = 0  # length of the text that is certain or left out
+        self._certain: list[str] = []  # certain text, not returned yet
         self._gone_out = LongText()
-        self._is_open = False  # a bracket is certain
-        self._open_text_start = 0  # of the string that was looked at last
+        self._is_open = False  # its bracket is certain
+        self._open_text_start = 0  # of the string that was checked last
         self._open_text_fits = False
 
     @property
@@ -185,13 +186,13 @@ class _Call:
 
     @property
     def gone_out(self) -> str:
-        """All that was returned as certain."""
+        """All text that was returned as certain."""
         return str(self._gone_out)
 
     def feed(self, text: str) -> str:
-        """Return what is certain now. Raises _Faulty."""
+        """Return the text that is certain now. Raises _Faulty."""
         reader = self.reader
-        reader.feed(text if reader.text else text.lstrip())  # what follows the object means nothing
+        reader.feed(text if reader.text else text.lstrip())  # text behind the object is ignored
         if reader.text and reader.text[0] != "{":
             raise _Faulty("its arguments must be one JSON object")
         for comma in reader.commas:
@@ -204,25 +205,25 @@ class _Call:
         return self._take_certain()
 
     def close(self) -> str:
-        """Return what is certain at its end. Raises _Faulty."""
-        if not self.reader.text:  # no arguments: nothing else can be meant
+        """Return the text that is certain at the call's end. Raises _Faulty."""
+        if not self.reader.text:  # no arguments can only mean {}
             return self.feed("{}")
         if not self.reader.ended:
             raise _Faulty("its JSON object is not complete")
         return self._take_certain()
 
     def take_rest(self) -> str:
-        """Return all that has not gone out, certain or not."""
+        """Return all text that was not returned yet, certain or not."""
         self._pass(len(self.reader.text))
         return self._take_certain()
 
     def continuation(self, arguments: dict[str, Any]) -> str | None:
-        """Return what must follow what has gone out to make these arguments of it; None if nothing can."""
+        """Return the text that completes the emitted part to `arguments`; None if that is impossible."""
         sent = JsonReader()
         sent.feed(self.gone_out)
         if not sent.text:
             return write_json(arguments)
-        # Behind the last comma stands a whole member, or one whose text has begun.
+        # After the last comma comes a complete member, or one with an open string.
         last = sent.commas[-1] if sent.commas else 0
         others, text = dict(arguments), ""
         for name, value in _read_json(f"{sent.text[: last or 1] if sent.in_string else sent.text}}}").items():
@@ -244,13 +245,13 @@ class _Call:
         return certain
 
     def _pass(self, end: int) -> None:
-        """Take the text up to there for certain."""
+        """Mark the text up to `end` as certain."""
         if end > self._passed:
             self._add(self.reader.text[self._passed : end])
             self._passed = end
 
     def _add(self, text: str) -> None:
-        """Add text of the object, with its bracket or the comma before a member, whichever is needed there."""
+        """Add text of the object, with its bracket, or with the comma before a member, as needed."""
         if not self._is_open and text[0] != "{":  # the first members were left out
             text = "{" + text.removeprefix(",").lstrip()
         self._is_open = True
@@ -284,7 +285,7 @@ class _Call:
         self._pass(end + 1)
 
     def _take_open_text(self) -> None:
-        """A string is being written: if any string would do, so does what there is of it."""
+        """Pass on an open string as far as it is written, if the schema allows any string."""
         start = self.reader.string_start
         if start != self._open_text_start:
             self._open_text_start = start

@@ -1,7 +1,7 @@
-"""What an upstream that takes text and gives text cannot do, done for it on the neutral events.
+"""What an upstream that takes and gives text only cannot do, done for it on the neutral events.
 
-`prepare` has said how. Here it is asked, its answer filtered, and, if that has a fault that can be mended, shown to the
-model, which is asked once more.
+`prepare` decides how. Here the upstream is asked and its answer filtered. If the answer has a fault that can be mended,
+the model is shown the fault, and asked once more.
 """
 
 import contextlib
@@ -155,7 +155,7 @@ class _Try:
         if self._finished or len(text) > _LONG_TEXT:
             return False
         for step in self.filters:  # without a call for each
-            if step.mark is None or (step.mark and step.mark in text):
+            if step.trigger is None or (step.trigger and step.trigger in text):
                 return False
         if not through(text):
             return False
@@ -182,8 +182,8 @@ class _Try:
         """Return the request for a second try."""
         request = self._emulation.request
         written = Message("assistant", (Text(str(self._raw)),))
-        told = Message("user", (Text(fault.correction),))
-        return msgspec.structs.replace(request, messages=(*request.messages, written, told))
+        correction = Message("user", (Text(fault.correction),))
+        return msgspec.structs.replace(request, messages=(*request.messages, written, correction))
 
     def followed(self) -> list[Filter]:
         """Return the filter of a try that follows what has gone out of this one."""
@@ -191,7 +191,7 @@ class _Try:
         if not (text or calls or self._reasoned):
             return []
         waits = self._emulation.tools is not None and (calls or bool(text))
-        is_json = self._emulation.response_format is not None
+        is_json = self._emulation.wanted_json is not None
         return [SecondTry(text, reasoned=self._reasoned, waits=waits, is_json=is_json)]
 
     def _are_all(self, events: list[Event]) -> bool:
@@ -203,7 +203,7 @@ class _Try:
         if len(texts) < len(said) - (type(events[0]) is Started):  # there is something else, too
             return False
         for step in self.filters:
-            if not (_passes(step.mark, said) and step.ends_plainly()):
+            if not (_passes(step.trigger, said) and step.ends_plainly()):
                 return False
         self._note(texts, texts)
         self._said = self._finished = self._heard_out = True
@@ -234,7 +234,7 @@ class _Try:
         written = _texts(events)
         fault: Fault | None = None
         for step in self.filters:
-            if not _passes(step.mark, events):
+            if not _passes(step.trigger, events):
                 events = step.feed(events)
             fault = fault or step.fault
         self._note(written, _texts(events))
@@ -247,7 +247,7 @@ class _Try:
         return events
 
     def _replace(self, event: TextReplaced) -> list[Event]:
-        """The upstream takes its text back. Whoever has shown some of it cannot follow."""
+        """Replace the text that the upstream takes back, unless some of it has gone out."""
         shown = (self._said and self._emulation.request.stream) or (self.calls and self.calls.any_gone_out)
         if shown or self._finished or self.fault or self._before:
             return []
@@ -275,14 +275,14 @@ class _Try:
         return add(before, self._usage) if before else None
 
 
-def _passes(mark: str | None, events: list[Event]) -> bool:
-    """Return whether a filter with this mark would change and remember nothing of these events."""
-    if mark is None:
+def _passes(trigger: str | None, events: list[Event]) -> bool:
+    """Return whether a filter with this trigger would change and remember nothing of these events."""
+    if trigger is None:
         return False
     for event in events:
         kind = type(event)
         if kind is TextDelta:
-            if mark and mark in event.text:  # type: ignore[union-attr] # it is one
+            if trigger and trigger in event.text:  # type: ignore[union-attr] # it is one
                 return False
         elif kind is Finish or kind is ToolCallDelta:
             return False

@@ -1,7 +1,7 @@
-"""What a filter is: it changes the events of one answer on their way, list by list.
+"""Filters: each changes the events of one answer, batch by batch.
 
-Emulation is a row of filters. Each does for an upstream one thing that it cannot; what a filter does not change passes
-in its place. Pure: no clock, no sockets, no randomness.
+Emulation is a chain of filters. Each adds one feature that an upstream lacks, and passes on all other events unchanged
+and in order. Pure: no clock, no sockets, no randomness.
 """
 
 import msgspec
@@ -11,7 +11,7 @@ from gpt_oss_proxy.errors import GatewayError
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What is wrong with an answer: told to the model as `correction` if it may try again, to the client as `error`."""
+    """What is wrong with an answer: `correction` goes to the model if it may try again, `error` to the client."""
 
     correction: str
     error: GatewayError
@@ -21,20 +21,21 @@ class Fault(msgspec.Struct, frozen=True):
 class Filter:
     """Events in, events out. A subclass overrides the kinds of events that it changes.
 
-    `finished` says that the answer is over, maybe before the upstream says so; `fault` that it is none. `mark` is what
-    it watches for: text without it would come out as it went in and be forgotten, so `feed` need not be asked; with ''
-    that is so of all text, with None of none.
+    `finished` means that the answer is over, perhaps before the upstream's end; `fault` that it is invalid. `trigger`
+    is a text that the filter needs to see: a text without it would pass unchanged and leave no state, so `feed` can be
+    skipped for it; with '' it can be skipped for every text, with None for no text.
     """
 
     finished = False
     fault: Fault | None = None
-    mark: str | None = None
+    trigger: str | None = None
+    _stop = ""  # the stop word of the upstream's Finish
 
     def __init__(self) -> None:
         self._events: list[Event] = []
 
     def feed(self, events: list[Event]) -> list[Event]:
-        """Return what becomes of these events; nothing is read beyond a finish or a fault."""
+        """Return the resulting events; events after a finish or a fault are dropped."""
         for event in events:
             if self.finished or self.fault:
                 break
@@ -46,49 +47,50 @@ class Filter:
                 case ToolCallDelta():
                     self.call(event)
                 case Finish():
+                    self._stop = event.stop
                     self.finish(event.reason)
                 case _:
                     self.emit(event)
         said, self._events = self._events, []
-        self.mark = self.watches_for()
+        self.trigger = self.watches_for()
         return said
 
     def watches_for(self) -> str | None:
-        """Return the `mark` from now on."""
+        """Return the `trigger` from now on."""
         return None
 
     def ends_plainly(self) -> bool:
-        """Return whether an end would go out as it comes, and nothing before it, if it came now."""
+        """Return whether a Finish that came now would pass unchanged, with no event before it."""
         return False
 
     def text(self, delta: TextDelta) -> None:
-        """Take more text of the answer."""
+        """Handle more text of the answer."""
         self.emit(delta)
 
     def reasoning(self, delta: ReasoningDelta) -> None:
-        """Take more reasoning."""
+        """Handle more reasoning."""
         self.emit(delta)
 
     def call(self, delta: ToolCallDelta) -> None:
-        """Take the beginning of a tool call, or more of it."""
+        """Handle the beginning of a tool call, or more of it."""
         self.emit(delta)
 
     def finish(self, reason: FinishReason) -> None:
-        """Take the end."""
+        """Handle the end."""
         self.end(reason)
 
     def say(self, text: str, delta: TextDelta | None = None) -> None:
-        """Let text through; `delta` is the event that may have brought just this text."""
+        """Emit text; `delta` is passed on unchanged if it holds just this text."""
         if delta is not None and text is delta.text:
             self.emit(delta)
         elif text:
             self.emit(TextDelta(text))
 
     def emit(self, event: Event) -> None:
-        """Let an event through."""
+        """Emit an event."""
         self._events.append(event)
 
-    def end(self, reason: FinishReason) -> None:
-        """End the answer here."""
+    def end(self, reason: FinishReason, stop: str = "") -> None:
+        """End the answer here; `stop` is the stop word that ends it."""
         self.finished = True
-        self.emit(Finish(reason))
+        self.emit(Finish(reason, stop=(stop or self._stop) if reason == "stop" else ""))

@@ -1,7 +1,7 @@
-"""A conversation → one prompt, for an upstream that takes one text.
+"""A conversation → one prompt, for an upstream that takes a single text.
 
-Each turn begins with a marker line such as `[#1 user]`. The number is the first whose marker occurs nowhere in the
-conversation, so nobody can fake another role's turn by typing its marker. Text is never trimmed or reflowed.
+Each turn begins with a marker line such as `[#1 user]`. The number is the first one whose marker does not occur in the
+conversation, so a user cannot fake another role's turn by typing its marker. Text is never trimmed or reflowed.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gpt_oss_proxy.chat.request import Message
 
-_MARKER = re.compile(r"\[#([0-9]+)")  # without what follows: a name and an id stand side by side
+_MARKER = re.compile(r"\[#([0-9]+)")  # only the number: call markers have a name and an id behind it
 _INTRODUCTION = (
     "This is a conversation. A line that begins with [#{number} opens a turn and names its speaker; nothing else does. "
     "Follow the system's instructions, and give the assistant's next turn: its text alone, without such a line, "
@@ -19,9 +19,9 @@ _INTRODUCTION = (
 
 
 def fold(messages: Sequence[Message], number: int = 0) -> str:
-    """Return the conversation as one text; a single user message comes out exactly as it was typed.
+    """Return the conversation as one text; a single user message is returned exactly as it was typed.
 
-    `number` is that of the markers where it is known already, else 0.
+    `number` is the markers' number if already chosen, else 0.
     """
     if len(messages) == 1 and messages[0].role == "user":
         return messages[0].text
@@ -30,14 +30,14 @@ def fold(messages: Sequence[Message], number: int = 0) -> str:
 
 
 def fold_turn(message: Message, number: int) -> str:
-    """Return one turn's text with its tool calls, or with the marker of a tool's result, for a list that lacks both."""
+    """Return one turn's text with its tool calls, or with a tool result's marker, for a list that supports neither."""
     if message.role == "tool":
         return _turn(message, number)
     return "\n".join([*([message.text] if message.parts else []), *_calls(message, number)])
 
 
 def marker_number(messages: Sequence[Message]) -> int:
-    """Return the first number whose marker occurs nowhere in the conversation."""
+    """Return the first number whose marker does not occur in the conversation."""
     taken = {digits for message in messages for text in _texts(message) for digits in _MARKER.findall(text)}
     return next(number for number in itertools.count(1) if str(number) not in taken)
 
@@ -54,5 +54,5 @@ def _turn(message: Message, number: int) -> str:
 
 
 def _calls(message: Message, number: int) -> list[str]:
-    # As a model is told to write them (see tools), with the id that the result will name.
+    # In the form that the instructions prescribe (see tools), with the id that the result will name.
     return [f"[#{number} call {call.name} {call.id}] {call.arguments}" for call in message.tool_calls]

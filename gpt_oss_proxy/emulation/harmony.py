@@ -1,4 +1,4 @@
-"""Harmony, the format that gpt-oss models write inside, and that slips out of them as text now and then.
+"""Harmony, the internal format of gpt-oss models, which sometimes appears in their text.
 
 Source: OpenAI's harmony response format.
 `<|start|>{role}<|channel|>{channel} to={recipient} <|constrain|>json<|message|>{body}<|end|>`; a body ends with
@@ -20,32 +20,32 @@ _FIRST = "<"  # what all tags begin with
 _RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]+)")
 _CHANNEL = re.compile(r"(analysis|commentary|final)\b")
 _BARE_HEAD = re.compile(r"\s*(assistant|system|user)?\s*(analysis|commentary|final)?\s*(to=\S+)?\s*(json)?\s*")
-_LONGEST_HEAD = 300  # characters; what is longer is none, and must not swallow an answer
+_LONGEST_HEAD = 300  # characters; longer text is not a head, and must not be held back
 
 
 class Harmony(Filter):
-    """Takes harmony's markup out of the text: reasoning and calls become what they are."""
+    """Removes harmony's markup from the text, and turns its reasoning and calls into events."""
 
     def __init__(self) -> None:
         super().__init__()
         self._finder = WordFinder(_TAGS)
-        self._head: list[str] | None = None  # while one is read
+        self._head: list[str] | None = None  # set while a head is read
         self._head_length = 0
         self._reasons = False
         self._calls = False
         self._next_call = 0
 
     def watches_for(self) -> str | None:
-        """Outside of all tags, what all tags begin with."""
+        """The common first character of the tags, outside of all tags."""
         inside = self._head is not None or self._calls or self._reasons or self._finder.held
         return None if inside else _FIRST
 
     def ends_plainly(self) -> bool:
-        """Outside of all tags nothing is held back."""
-        return self.mark is not None
+        """Outside of all tags, nothing is held back."""
+        return self.trigger is not None
 
     def text(self, delta: TextDelta) -> None:
-        """Read on to the next tag, and the next."""
+        """Read on, tag by tag."""
         text = delta.text
         while True:
             self._read(self._finder.feed(text), delta)
@@ -94,7 +94,7 @@ class Harmony(Filter):
         return head
 
     def _spill(self) -> None:
-        """A head that no body follows: what is more than a head was meant as text, and so is what follows it."""
+        """End a head without a body: what does not belong to a head is text, and so is all that follows."""
         too_long = self._head_length > _LONGEST_HEAD
         text = "".join(piece for piece in self._end_head() if piece not in _HEAD)
         if too_long or not _BARE_HEAD.fullmatch(text):
@@ -102,7 +102,7 @@ class Harmony(Filter):
             self.say(text)
 
     def _open(self, head: str) -> None:
-        """Begin a body, of the kind that its head names."""
+        """Begin a body of the kind that its head names."""
         recipient, channel = _RECIPIENT.search(head), _CHANNEL.search(head)
         self._calls = recipient is not None
         self._reasons = not self._calls and channel is not None and channel[1] == "analysis"

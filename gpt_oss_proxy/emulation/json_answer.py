@@ -1,20 +1,20 @@
-"""JSON answers of an upstream that writes text: the model is told, and its JSON is taken out of what it writes.
+"""JSON answers of an upstream that writes text: the model is instructed, and its JSON is taken out of what it writes.
 
 Models like to put JSON into a fence, or a sentence around it. Only the JSON goes out; it is checked against its schema.
 """
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from gpt_oss_proxy.chat.events import FinishReason, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.request import Passthrough, ResponseFormat
 from gpt_oss_proxy.emulation.filter import Fault, Filter
 from gpt_oss_proxy.emulation.json_schema import Schema, SchemaError
 from gpt_oss_proxy.emulation.json_text import JsonReader, write_json
-from gpt_oss_proxy.errors import InvalidRequest, ResponseFormatInvalid, quote
+from gpt_oss_proxy.errors import InvalidField, ResponseFormatInvalid
+from gpt_oss_proxy.quoting import quote
 
 # An object or an array begins with its bracket, and what must follow that. Prose has brackets, too.
 _OBJECT = re.compile(r'\{(?=\s*["}])|\[(?=\s*\{\s*["}])')  # the second is a list where an object is wanted
@@ -23,7 +23,7 @@ _OPEN_OBJECT = re.compile(r"(?:\[\s*)?\{\s*\Z|\[\s*\Z")
 _OPEN_ARRAY = re.compile(r"\[\s*\Z")
 
 
-class ResponseFormat(msgspec.Struct, frozen=True):
+class WantedJson(msgspec.Struct, frozen=True):
     """What an answer must be. `schema` is None if any object will do; `strict` that nothing else may go out."""
 
     schema: Schema | None
@@ -37,36 +37,31 @@ class ResponseFormat(msgspec.Struct, frozen=True):
         return "[" if self.is_array else "{"
 
 
-def read_response_format(options: Mapping[str, Any]) -> ResponseFormat | None:
-    """Return the wanted format, None for text. Raises InvalidRequest."""
-    wanted = options.get("response_format")
-    kind = "text" if wanted is None else wanted.get("type")
-    if wanted is None or kind == "text":
+def wanted_json(wanted: ResponseFormat | Passthrough | None) -> WantedJson | None:
+    """Return the JSON that is wanted, None for text. Raises InvalidField."""
+    if isinstance(wanted, Passthrough):
+        raise InvalidField(("response_format", *wanted.path), wanted.fault)
+    if wanted is None or wanted.kind == "text":
         return None
-    if kind == "json_object":
-        return ResponseFormat(None, "", is_array=False, strict=False)
-    if kind != "json_schema":
-        raise _invalid("response_format.type", "it must be text, json_object or json_schema")
-    described = wanted.get("json_schema")
-    written = described.get("schema") if isinstance(described, dict) else None
-    if not isinstance(described, dict) or not isinstance(written, dict):
-        raise _invalid("response_format.json_schema.schema", "a JSON schema is needed here")
+    if wanted.kind == "object":
+        return WantedJson(None, "", is_array=False, strict=False)
+    written = wanted.schema or {}
     if written.get("type", "object") not in ("object", "array", ["object"], ["array"]):
-        raise _invalid("response_format.json_schema.schema", "an answer must be an object or an array")
+        raise InvalidField(("response_format", "schema"), "an answer must be an object or an array.")
     try:
         schema = Schema(written)
     except SchemaError as error:
-        raise _invalid("response_format.json_schema.schema", str(error)) from error
+        raise InvalidField(("response_format", "schema"), f"{error}.") from error
     is_array = written.get("type") in ("array", ["array"])
-    return ResponseFormat(schema, json.dumps(written, ensure_ascii=False), is_array, described.get("strict") is True)
+    return WantedJson(schema, json.dumps(written, ensure_ascii=False), is_array, wanted.strict is True)
 
 
-def instruct(wanted: ResponseFormat, *, tools: bool = False) -> str:
-    """Return what tells the model how to answer."""
+def instruct(wanted: WantedJson, *, tools: bool = False) -> str:
+    """Return the instructions for the model."""
     kind = "array" if wanted.is_array else "object"
     unless = "Unless you call a tool, answer" if tools else "Answer"
-    told = f"{unless} with one JSON {kind} and nothing else: no other text, no code fence."
-    return f"{told} It must fit this JSON schema:\n{wanted.written}" if wanted.written else told
+    text = f"{unless} with one JSON {kind} and nothing else: no other text, no code fence."
+    return f"{text} It must fit this JSON schema:\n{wanted.written}" if wanted.written else text
 
 
 class JsonAnswer(Filter):
@@ -75,7 +70,7 @@ class JsonAnswer(Filter):
     Where there are `tools`, calls may follow it; else it ends the answer.
     """
 
-    def __init__(self, wanted: ResponseFormat, *, hold: bool, tools: bool = False) -> None:
+    def __init__(self, wanted: WantedJson, *, hold: bool, tools: bool = False) -> None:
         super().__init__()
         self._wanted = wanted
         self._hold = hold
@@ -105,7 +100,7 @@ class JsonAnswer(Filter):
         self._reader.feed(text)
         if not self._hold and self._reader.text[0] == self._wanted.bracket:
             self.say(self._reader.text[before:])
-        if self._reader.ended and not self._tools:  # what follows is not wanted, and may take for ever
+        if self._reader.ended and not self._tools:  # what follows is not wanted, and may be endless
             self.finish("stop")
 
     def call(self, delta: ToolCallDelta) -> None:
@@ -117,10 +112,10 @@ class JsonAnswer(Filter):
         """Check what there is. A cut answer is what it is."""
         fault = "" if self._called or reason in ("length", "content_filter") else self._fault()
         if fault:
-            told = f"Your answer is not as it must be: {fault}. {instruct(self._wanted)}"
-            error = ResponseFormatInvalid(f"The model did not manage to answer in the wanted format: {quote(fault)}.")
+            correction = f"Your answer is not as it must be: {fault}. {instruct(self._wanted)}"
+            error = ResponseFormatInvalid(f"The model returned no answer in the wanted format: {quote(fault)}.")
             said = self._reader is not None and not self._hold and self._reader.text[0] == self._wanted.bracket
-            self.fault = Fault(told, error, repairable=not said)
+            self.fault = Fault(correction, error, repairable=not said)
             return
         if self._hold and self._reader:
             self.emit(TextDelta(self._mended or self._reader.text))
@@ -146,7 +141,3 @@ class JsonAnswer(Filter):
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-def _invalid(param: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"{param}: {reason}.", code="invalid_value", param=param)

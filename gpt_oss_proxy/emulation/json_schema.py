@@ -1,8 +1,8 @@
-"""JSON schemas that clients send, and whether a model's JSON fits them. Bounded in time, and nothing is fetched.
+"""JSON schemas from clients, and the check whether a model's JSON fits them. Bounded in time; nothing is fetched.
 
-The rules are those of the package jsonschema-rs (draft 2020-12, or 7 where `$schema` names that or one before). Some
-schemas take for ever on small values, by asking the same of the same value again and again; how often is estimated from
-the schema's own references, and refused.
+The rules are those of the package jsonschema-rs (draft 2020-12, or 7 if `$schema` names that or an earlier one). Some
+schemas take practically unlimited time even for small values, because they apply the same schemas to the same value
+again and again. That number is estimated from the schema's own references, and such schemas are refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,11 @@ import jsonschema_rs
 from gpt_oss_proxy.emulation.schema_nulls import Nulls, target, with_nullable
 
 _MOST_STEPS = 1_000_000  # of a check, as estimated; some tenths of a second
-_MOST_VALUES = 10_000  # in a schema; to compile them takes a tenth of a second
-_DEEPEST = 100  # brackets; what is deeper overflows stacks, here or at the client
+_MOST_VALUES = 10_000  # in a schema; compiling them takes a tenth of a second
+_DEEPEST = 100  # brackets; deeper nesting overflows stacks, here or at the client
 _LONGEST_FAULT = 300
 _ROOT = "urn:schema"
-_OLDER = ("draft-04", "draft-06", "draft-07")  # read by the last one's rules
+_OLDER = ("draft-04", "draft-06", "draft-07")  # checked by the last one's rules
 
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "prefixItems")
 _ALONE = (
@@ -25,25 +25,25 @@ _ALONE = (
     *("unevaluatedItems", "unevaluatedProperties"),
 )
 _BY_NAME = ("properties", "patternProperties", "dependentSchemas", "dependencies")
-_LISTS = ("enum", "const", "required", "dependentRequired", "dependencies")  # compared with one by one
-_LOOKED_AT_TWICE = ("unevaluatedItems", "unevaluatedProperties")  # with all that stands beside them
-# What changes where other references lead to.
+_LISTS = ("enum", "const", "required", "dependentRequired", "dependencies")  # their entries are compared one by one
+_LOOKED_AT_TWICE = ("unevaluatedItems", "unevaluatedProperties")  # evaluated again with everything beside them
+# Keywords that change the target of other references.
 _MOVING = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor")
-# Beside the type: what says nothing about which strings are allowed.
+# Keywords beside `type` that do not restrict strings.
 _HARMLESS_FOR_TEXT = frozenset(
     {"type", "title", "description", "default", "examples", "deprecated", "$comment", "nullable"}
 )
-# Beside a reference: what changes nothing about which objects are allowed.
+# Keywords beside `$ref` that do not restrict objects.
 _ANNOTATIONS = frozenset({"$ref", "$defs", "definitions", "title", "description", "default", "examples", "$comment"})
-_FARTHEST = 10  # references from the whole schema to the one of its object
+_FARTHEST = 10  # references from the whole schema to that of its object
 
 
 class SchemaError(Exception):
-    """Why this is no JSON schema, or none that can be used here."""
+    """Why this is not a JSON schema, or not one that can be used here."""
 
 
 class Schema:
-    """A JSON schema. Raises SchemaError if it is none."""
+    """A JSON schema. Raises SchemaError if it is invalid."""
 
     def __init__(self, schema: Any) -> None:
         depth, values = _measure(schema)
@@ -55,7 +55,7 @@ class Schema:
         if isinstance(schema, dict):
             if str(schema.get("$schema", "")).rstrip("#/").endswith(tuple(f"{older}/schema" for older in _OLDER)):
                 self._rules = jsonschema_rs.Draft7Validator
-            # Its own name and version would only make its references ambiguous.
+            # Its own id and version would only make its references ambiguous.
             schema = {name: value for name, value in schema.items() if name not in ("$id", "$schema")}
         _refuse_what_moves(schema)
         try:
@@ -64,7 +64,7 @@ class Schema:
             self._registry = jsonschema_rs.Registry([(_ROOT, schema)], retriever=_refuse_to_fetch)
             self._steps, self._again = _Steps(schema).count()
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-            raise SchemaError(_tell(error)) from error
+            raise SchemaError(_explain(error)) from error
         except RecursionError as error:
             raise SchemaError("its references lead too far") from error
         if self._steps > _MOST_STEPS:
@@ -74,17 +74,17 @@ class Schema:
         self._members: dict[str, Any] = {}
 
     def fault(self, value: Any) -> str:
-        """Return what of a value does not fit, '' if it does."""
+        """Return why a value does not fit, '' if it does."""
         return self._fault(self._validator, value)
 
     def fitted(self, value: Any) -> tuple[Any, str]:
-        """Return (the value, if need be without members that null says are absent; what does not fit then or '')."""
+        """Return (the value, if need be without members that null marks as absent; why it does not fit, or '')."""
         fault = self.fault(value)
         kept = self._nulls.without(value) if fault else value
         return kept, fault if kept is value else self.fault(kept)
 
     def fitted_member(self, name: str, value: Any) -> tuple[dict[str, Any], str]:
-        """Return the same for one member of an object: ({} if null says that it is absent, fault)."""
+        """Return the same for one member of an object: ({} if null marks it as absent, fault)."""
         fault, member = self.member_fault(name, value), {name: value}
         is_known = self._member(name)[1] is not True
         kept = member if is_known and not fault else self._nulls.without(member)
@@ -93,7 +93,7 @@ class Schema:
         return kept, fault
 
     def member_fault(self, name: str, value: Any) -> str:
-        """Return what does not fit of one member of an object whose others are not known yet, '' if nothing."""
+        """Return why one member does not fit, while the object's other members are unknown; '' if it does."""
         pointer, schema = self._member(name)
         if pointer not in self._members:
             self._members[pointer] = self._member_validator(pointer) if schema is not True else None
@@ -102,7 +102,7 @@ class Schema:
         return f"{name}: {fault}" if fault else ""
 
     def takes_any_text(self, name: str) -> bool:
-        """Return whether the member may be any string, so that its text is valid before it is whole."""
+        """Return whether the member may be any string, so that its text is valid before it is complete."""
         _, schema = self._member(name)
         if schema is True:
             return True
@@ -112,7 +112,7 @@ class Schema:
         return kind == "string" or "string" in kind
 
     def _member(self, name: str) -> tuple[str, Any]:
-        """Return the pointer to the schema that is this member's alone, and the schema; ('', True) if none is known."""
+        """Return the pointer to the schema that applies to this member only, and the schema; ('', True) if unknown."""
         schema = self._object
         properties = schema.get("properties", {})
         if name in properties:
@@ -127,23 +127,23 @@ class Schema:
             wanted = {"$ref": f"{_ROOT}#{pointer}"}
             return self._rules(wanted, registry=self._registry, retriever=_refuse_to_fetch)
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):
-            return None  # it cannot be looked at alone: the whole object will be
+            return None  # it cannot be checked alone: the whole object will be
 
     def _fault(self, validator: Any, value: Any) -> str:
         depth, values = _measure(value)
         if depth > _DEEPEST:
             return "it is nested too deeply"
         if self._steps * values * max(self._again, 1) ** depth > _MOST_STEPS:
-            return ""  # to check it could take for ever, and it may well fit
+            return ""  # checking could take practically unlimited time, and it may well fit
         try:
             validator.validate(value)
         except (jsonschema_rs.ValidationError, ValueError) as error:
-            return _tell(error)
+            return _explain(error)
         return ""
 
 
 def _object(schema: Any) -> tuple[Mapping[str, Any], str]:
-    """Return the schema of an object that this one is, or refers to and says nothing else of, and the pointer to it."""
+    """Return the object schema that this one is or merely refers to, and the pointer to it."""
     pointer, followed, root = "", 0, schema
     while isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str) and followed < _FARTHEST:
         if not _ANNOTATIONS.issuperset(schema):
@@ -166,7 +166,7 @@ def _refuse_to_fetch(_uri: str) -> NoReturn:
     raise ValueError("a $ref leads out of the schema")
 
 
-def _tell(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     text = error.message if isinstance(error, jsonschema_rs.ValidationError) else str(error)
     path = ".".join(map(str, getattr(error, "instance_path", ())))
     text = text.replace(_ROOT, "")
@@ -175,7 +175,7 @@ def _tell(error: Exception) -> str:
 
 
 def _measure(value: Any) -> tuple[int, int]:
-    """Return (how many brackets stand around the innermost value, how many values there are)."""
+    """Return (how deeply the innermost value is nested in brackets, how many values there are)."""
     depth, values, level = 0, 1, [value]
     while level := [inner for item in level for inner in _inside(item)]:
         depth += 1
@@ -191,7 +191,7 @@ def _inside(value: Any) -> Iterator[Any]:
 
 
 def _refuse_what_moves(schema: Any) -> None:
-    """Raise SchemaError for names that are given to parts, and their use: only pointers can be followed."""
+    """Raise SchemaError for names of subschemas and their use: only pointers can be followed."""
     waiting = [schema]
     while waiting:
         item = waiting.pop()
@@ -207,10 +207,10 @@ def _refuse_what_moves(schema: Any) -> None:
 
 
 class _Steps:
-    """Estimates how many schemas are looked at for one value, following references as a check does.
+    """Estimates how many schemas are applied to one value, following references as a check does.
 
-    Of each schema it knows (how many, how many of them lead back to one that is being followed). Both are upper bounds
-    that grow no further than is needed to refuse.
+    For each schema it stores (how many, how many of them lead back to one that is being followed). Both are upper
+    bounds, and grow only as far as needed to refuse.
     """
 
     def __init__(self, schema: Any) -> None:
@@ -219,7 +219,7 @@ class _Steps:
         self._open: set[int] = set()
 
     def count(self) -> tuple[int, int]:
-        """Return both for the whole. Raises ValueError for a pointer that leads to nothing."""
+        """Return both for the whole schema. Raises ValueError for a pointer without a target."""
         return self._count(self._root)
 
     def _count(self, schema: Any) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""JSON in text that arrives in pieces: where a value ends, and control characters that a string must not hold."""
+"""JSON in text that arrives in pieces: finds a value's end, and escapes control characters in strings."""
 
 import json
 import re
@@ -10,22 +10,22 @@ _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
 
 
 def write_json(value: Any) -> str:
-    """Return the value's JSON text. Characters stand in it as they are, unless they have no UTF-8 form."""
+    """Return the value's JSON text. Characters are not escaped, unless they have no UTF-8 form."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a character, which the model wrote as an escape
+    except UnicodeEncodeError:  # an unpaired surrogate, which the model wrote as an escape
         return json.dumps(value)
     return text
 
 
 class JsonReader:
-    """Reads an object or an array as far as its end. Its grammar is not looked at, only brackets and strings.
+    """Reads an object or an array up to its end. It looks only at brackets and strings, not at the grammar.
 
-    `text` is what has been read. Control characters inside strings, which models write and JSON forbids, are escaped:
-    nothing else can be meant. `depth` is how many brackets are open; `commas` are the places in `text` of those commas
-    that part the members of the outermost value, since they were last taken. `last_escape` is the place of the last
-    backslash that begins an escape, `string_start` that of the last string, behind its quotation mark.
+    `text` is the text so far. Control characters inside strings, which models write and JSON forbids, are escaped,
+    because their meaning is clear. `depth` is the number of open brackets; `commas` are the positions in `text` of the
+    commas between the members of the outermost value, since they were last cleared. `last_escape` is the position of
+    the last backslash that begins an escape, `string_start` that of the last string, behind its quotation mark.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class JsonReader:
         self._escaped = False
 
     def feed(self, text: str) -> str:
-        """Read on; return what comes after the value's end."""
+        """Read on; return the text behind the value's end."""
         pieces: list[str] = []
         length = len(self.text)
         position = 0
@@ -56,7 +56,7 @@ class JsonReader:
             piece = self._read(text[start:position], found, length)
             pieces.append(piece)
             length += len(piece)
-        # By a local name, and no other: then Python lets the text grow in its place, instead of copying all of it.
+        # With a single reference to the text, Python extends it in place instead of copying all of it.
         whole, self.text = self.text, ""
         whole += "".join(pieces)
         self.text = whole

@@ -1,7 +1,7 @@
-"""Limits of length: an answer ends after so many tokens, on a token's border, never inside a character.
+"""Length limits: an answer ends after a number of tokens, at a token's border, never inside a character.
 
-The result is the one that the whole text would give, wherever its pieces were cut. A token is a byte or more, so text
-with fewer bytes than tokens are left is certain; near the limit a word waits for its end.
+The result is the same however the text is cut into pieces. A token is at least one byte, so text with fewer bytes than
+tokens are left is certain; near the limit a word is held until its end.
 """
 
 import re
@@ -10,14 +10,14 @@ from gpt_oss_proxy.chat.events import FinishReason, ReasoningDelta, TextDelta, T
 from gpt_oss_proxy.emulation.filter import Filter
 from gpt_oss_proxy.emulation.tokens import Vocabulary
 
-# ConcurrencyLimit that no token of o200k spans, whatever follows: before a space, and between a letter and such a sign.
+# Positions that no token of o200k spans, whatever follows: before a space, and between a letter and such a sign.
 # Source: the pattern that splits text into words for this vocabulary (tiktoken, openai_public.py).
 _BORDER = re.compile(
     r"(?<=\S)(?= )|(?<=[^\W\d_])(?=[\n,.:;!?()\u3001\u3002\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f])"
 )
-_LONGEST_TOKEN = 128  # bytes; what is this much longer than what is left need not wait for its word's end
-_REST_OF_CHARACTER = 3  # bytes; a token may hold a space and the first byte of what follows, and then goes with it
-_LONGEST_WORD = 64 * 1024  # characters; nobody writes such, and to look at it again with each piece would cost too much
+_LONGEST_TOKEN = 128  # bytes; text that exceeds the limit by this much need not wait for its word's end
+_REST_OF_CHARACTER = 3  # bytes; a token may hold a space and the next character's first byte, and is dropped with it
+_LONGEST_WORD = 64 * 1024  # characters; scanning a longer word again with each piece would cost too much
 
 
 class Length(Filter):
@@ -32,14 +32,14 @@ class Length(Filter):
         self._cutter = TokenCutter(tokens, vocabulary)
 
     def text(self, delta: TextDelta) -> None:
-        """Say what is within the limit."""
+        """Emit the text within the limit."""
         self._turn(thinking=False)
         if not self.finished:
             self.say(self._cutter.feed(delta.text), delta)
             self._end_if_over()
 
     def reasoning(self, delta: ReasoningDelta) -> None:
-        """Think what is within the limit."""
+        """Emit the reasoning within the limit."""
         if not self._with_reasoning:
             self.emit(delta)
             return
@@ -49,18 +49,18 @@ class Length(Filter):
             self._end_if_over()
 
     def call(self, delta: ToolCallDelta) -> None:
-        """A call that the upstream itself made comes whole or not at all."""
+        """Emit a call that the upstream itself made, whole or not at all."""
         self._turn(thinking=False)
         if not self.finished:
             self.emit(delta)
 
     def finish(self, reason: FinishReason) -> None:
-        """Say what was held back."""
+        """Emit what was held back."""
         self._rest()
         self.end("length" if self._cutter.over else reason)
 
     def _turn(self, *, thinking: bool) -> None:
-        """Between reasoning and text no word goes on."""
+        """Switch between reasoning and text: no word continues across it."""
         if thinking != self._thinking:
             self._rest()
             self._end_if_over()
@@ -84,20 +84,20 @@ class Length(Filter):
 
 
 class TokenCutter:
-    """Text in pieces → its first tokens, in pieces that come as soon as they are certain.
+    """Text in pieces → its first tokens, in pieces that are emitted as soon as they are certain.
 
-    `left` is how many more tokens there may be; `over` says that there was more text than that.
+    `left` is how many more tokens are allowed; `over` means that there was more text.
     """
 
     def __init__(self, tokens: int, vocabulary: Vocabulary) -> None:
         self.left = tokens
         self.over = False
         self._vocabulary = vocabulary
-        self._word = ""  # what may still become other tokens
-        self._said = 0  # characters of it
+        self._word = ""  # text whose tokens are not final yet
+        self._said = 0  # its characters that were returned
 
     def feed(self, text: str) -> str:
-        """Return what can be said now; when it is over, nothing can."""
+        """Return the text that is certain now; '' once the limit is exceeded."""
         said = ""
         self._word += text
         borders = [border.start() for border in _BORDER.finditer(self._word, max(len(self._word) - len(text) - 1, 0))]
@@ -116,11 +116,11 @@ class TokenCutter:
         return said
 
     def close(self) -> str:
-        """Return the rest: the text has ended."""
+        """Return the rest, at the end of the text."""
         return "" if self.over else self._take(len(self._word))
 
     def _take(self, end: int) -> str:
-        """Return what was not said yet of the text up to there, where it can be counted for good."""
+        """Return the unreturned text up to `end`, a position up to which the token count is final."""
         whole, self._word = self._word[:end], self._word[end:]
         tokens = self._vocabulary.count(whole)
         if tokens > self.left:
@@ -134,7 +134,7 @@ class TokenCutter:
 
 
 def _characters(text: str, most_bytes: int) -> int:
-    """Return how many characters of the text surely fit."""
+    """Return how many characters of the text certainly fit."""
     if most_bytes <= 0:
         return 0
     if 4 * len(text) <= most_bytes:

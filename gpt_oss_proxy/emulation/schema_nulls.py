@@ -1,7 +1,7 @@
-"""Nulls that a JSON schema forbids and that are meant all the same: OpenAPI's `nullable`, and optional members.
+"""Nulls that a JSON schema forbids but that are meant to be valid: OpenAPI's `nullable`, and optional members.
 
-Models give null for what they leave out, whether the schema allows it or not. So where a member is optional (it is not
-in `required`) and must not be null, null means that it is absent.
+Models write null for what they leave out, whether the schema allows it or not. So if a member is optional (not in
+`required`) and must not be null, null means that it is absent.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ _DATA = ("enum", "const", "default", "example", "examples", "required", "depende
 _BRANCHES = ("allOf", "anyOf", "oneOf")
 _MOST_VISITS = 300_000  # of schemas, for all values together; some tenths of a second
 _DEEPEST = 100  # brackets
-_FARTHEST = 50  # schemas within schemas; beyond them null is taken to fit
+_FARTHEST = 50  # nested schemas; beyond them null is assumed to fit
 
 
 def target(root: Any, reference: str) -> Any:
@@ -32,7 +32,7 @@ def target(root: Any, reference: str) -> Any:
 
 
 class Nulls:
-    """Where null fits, and where it means that a member is absent. `root` is a schema, its references are pointers."""
+    """Decides where null fits, and where it means an absent member. `root` is a schema with pointers as references."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
@@ -40,7 +40,7 @@ class Nulls:
         self._visits = 0
 
     def fits(self, schema: Any, far: int = 0) -> bool:
-        """Return whether null fits this part of the schema, as far as that is seen without a validator."""
+        """Return whether null fits this part of the schema, as far as can be decided without a validator."""
         if not isinstance(schema, dict) or far > _FARTHEST:
             return schema is not False
         key = id(schema)
@@ -49,9 +49,9 @@ class Nulls:
         return self._known[key]
 
     def without(self, value: Any) -> Any:
-        """Return the value without the members that null says are absent; the same object if there are none.
+        """Return the value without the members that null marks as absent; the same object if there are none.
 
-        When looking for them has taken too long, they stay.
+        They stay if the search for them has taken too long.
         """
         return self._without(value, (self._root,), 0) if _holds_null(value) else value
 
@@ -91,7 +91,7 @@ class Nulls:
         return not all(self.fits(_dict(schema, "properties").get(name, True)) for schema in reached)
 
     def _reached(self, schemas: Iterable[Any]) -> list[dict[str, Any]]:
-        """Return these schemas and those that look at the same value."""
+        """Return these schemas and those that apply to the same value."""
         waiting, found = list(schemas), dict[int, dict[str, Any]]()
         while waiting:
             schema = waiting.pop()
@@ -107,7 +107,7 @@ class Nulls:
 
 
 def with_nullable(root: Any) -> Any:
-    """Return the schema with `nullable: true` in JSON schema's own words. Pointers lead where they led."""
+    """Return the schema with `nullable: true` in JSON Schema's own keywords. Pointers keep their targets."""
     return _rewritten(root, Nulls(root))
 
 
@@ -128,7 +128,7 @@ def _rewritten(schema: Any, nulls: Nulls) -> Any:
 
 
 def _or_null(schema: Any, original: Any, nulls: Nulls) -> Any:
-    """Return a schema that allows null, too. `original` is what it was before its parts were rewritten."""
+    """Return a schema that allows null, too. `original` is the schema before its parts were rewritten."""
     if not isinstance(schema, dict):
         return schema
     new = {name: inner for name, inner in schema.items() if name != "nullable"}
@@ -158,7 +158,7 @@ def _members(schema: dict[str, Any], name: str) -> Iterator[Any]:
 
 
 def _items(schema: dict[str, Any], index: int) -> Iterator[Any]:
-    """Yield the schema of an array's item, as drafts 7 and 2020-12 write it."""
+    """Yield the schemas of an array's item, as drafts 7 and 2020-12 define them."""
     first = _list(schema, "prefixItems") or _list(schema, "items")
     if index < len(first):
         yield first[index]

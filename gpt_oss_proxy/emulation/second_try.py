@@ -1,21 +1,21 @@
-"""What a second try adds to an answer whose first try has gone out already: nothing is sent twice, and nothing is lost.
+"""Merges a second try into an answer whose first try was already sent: nothing is sent twice, and nothing is lost.
 
-The model was asked for its call again, corrected. Text around that call is left out: it repeats what was sent, or is
-about the correction. If no call comes, the text is the answer; then only what it repeats is left out.
+The model was asked to correct its call. Text around the new call is dropped: it repeats what was sent, or is about the
+correction. If no call comes, the text is the answer; then only the repeated part is dropped.
 """
 
 from gpt_oss_proxy.chat.events import FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
 from gpt_oss_proxy.emulation.filter import Fault, Filter
 from gpt_oss_proxy.errors import ResponseFormatInvalid
 
-_SEPARATOR = "\n\n"  # between the texts of both tries, if the second does not go on with the first
-_LONGEST_PREFACE = 1000  # characters before a call; a longer text is an answer of its own, and streams
+_SEPARATOR = "\n\n"  # between the texts of both tries, if the second does not continue the first
+_LONGEST_PREFACE = 1000  # characters before a call; a longer text is an answer of its own, and is streamed
 
 
 class SecondTry(Filter):
-    """Lets new text through. `text` is what has gone out of the first try, `reasoned` whether reasoning has.
+    """Lets new text through. `text` is what was sent of the first try, `reasoned` whether reasoning was.
 
-    With `waits` text is held until a call comes, or none can be expected. With `is_json` both texts must be one.
+    With `waits`, text is held until a call comes or is unlikely. With `is_json`, both texts must form one JSON value.
     """
 
     def __init__(self, text: str, *, reasoned: bool, waits: bool, is_json: bool) -> None:
@@ -25,15 +25,15 @@ class SecondTry(Filter):
         self._reasoned = reasoned
         self._room = _LONGEST_PREFACE if waits else 0
         self._is_json = is_json
-        self._repeated = 0  # so many characters of what was sent
-        self._goes_on = False  # all of it, and what follows stands apart from it
+        self._repeated = 0  # how many characters of the sent text were repeated
+        self._goes_on = False  # all of it was repeated, and new text follows separately
         self._separator = ""
         self._held: list[str] = []
-        self._answers = False  # the text is the answer, and goes out as it comes
+        self._answers = False  # the text is the answer, and is emitted as it comes
         self._called = False
 
     def text(self, delta: TextDelta) -> None:
-        """Hold new text until it is certain what it is."""
+        """Hold new text until its role is certain."""
         if self._called:
             return
         if self._answers:
@@ -45,24 +45,24 @@ class SecondTry(Filter):
                 self._release()
 
     def reasoning(self, delta: ReasoningDelta) -> None:
-        """Let reasoning through unless some has gone out: it would tell the same again."""
+        """Let reasoning through unless some was sent: it would repeat that."""
         if not self._reasoned:
             self.emit(delta)
 
     def call(self, delta: ToolCallDelta) -> None:
-        """Leave out the text around a call."""
+        """Drop the text around a call."""
         self._called = True
         self._held.clear()
         self.emit(delta)
 
     def finish(self, reason: FinishReason) -> None:
-        """Without a call the text is the answer."""
+        """Without a call, the text is the answer."""
         self._release()
         if not self.fault:
             self.end(reason)
 
     def _new(self, text: str) -> str:
-        """Return what does not repeat what was sent."""
+        """Return the part of the text that does not repeat what was sent."""
         if self._held:
             return text
         if not self._repeated:
@@ -80,7 +80,7 @@ class SecondTry(Filter):
 
     def _release(self) -> None:
         if self._held and self._separator and self._is_json:
-            error = ResponseFormatInvalid("The model did not manage to answer in the wanted format: it began twice.")
+            error = ResponseFormatInvalid("The model returned no answer in the wanted format: it began twice.")
             self.fault = Fault("", error, repairable=False)
             return
         if self._held:

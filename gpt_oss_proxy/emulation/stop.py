@@ -28,12 +28,21 @@ class Stop(Filter):
         """Say what is before the first stop word."""
         self.say(self._finder.feed(delta.text), delta)
         if self._finder.found:
-            self.end("tool_calls" if self._called else "stop")
+            self._end()
 
     def finish(self, reason: FinishReason) -> None:
         """Say what was held back."""
         self.say(self._finder.close())
-        self.end("stop" if self._finder.found and not self._called else reason)
+        if self._finder.found and not self._called:
+            self._end()
+        else:
+            self.end(reason)
+
+    def _end(self) -> None:
+        if self._called:
+            self.end("tool_calls")
+        else:
+            self.end("stop", self._finder.found)
 
 
 class WordFinder:

@@ -9,7 +9,7 @@ import msgspec
 
 from gpt_oss_proxy.chat.completion import Collector
 from gpt_oss_proxy.chat.events import Event, Started
-from gpt_oss_proxy.gateway.attempts import Call
+from gpt_oss_proxy.gateway.attempts import Attempts
 from gpt_oss_proxy.gateway.choices import Choices
 from gpt_oss_proxy.net.lists import ClosableLists
 from gpt_oss_proxy.net.relay import Relay
@@ -24,7 +24,7 @@ class Source(msgspec.Struct, frozen=True):
 
     lists: ClosableLists
     origin: Callable[[], Origin]
-    call: Call | Choices | None = None
+    call: Attempts | Choices | None = None
     recorded: Joinable | None = None
     outlives_client: bool = False
 

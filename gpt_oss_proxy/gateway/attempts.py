@@ -1,8 +1,8 @@
-"""One request on its way: asked of its upstreams in order, and again after a pause, until one of them takes it.
+"""One request: its upstreams are tried in order, and again after a pause, until one of them accepts it.
 
-Only what nobody has begun to work on is asked again or elsewhere: a connection that did not come about, and a 429, 502,
-503 or 504. A POST that may have been accepted is not repeated, unless its upstream says that this does no harm; and
-nothing is, once the first byte of an answer is there.
+An attempt is repeated or moved to another upstream only if no upstream has begun to work on it: after a failed
+connection, and after a 429, 502, 503 or 504. A POST that may have been accepted is not repeated, unless its upstream
+allows it; and nothing is repeated after the first byte of an answer.
 """
 
 import email.utils
@@ -34,29 +34,29 @@ from gpt_oss_proxy.gateway.observe.access_log import Record
 from gpt_oss_proxy.net.lists import ClosableLists, Opened, Shortcut
 
 _FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 2.0  # an upstream that wants more is not waited for: its Retry-After goes to the client
-# To wait for these is no use: our own refusals, what has been waited for already, and what only an operator can mend.
+_LONGEST_PAUSE_SECONDS = 2.0  # a longer Retry-After is not waited for, but passed on to the client
+# Waiting for these is useless: our own refusals, time-outs that have passed, and what only an operator can fix.
 _FINAL = (CircuitOpen, Overloaded, UpstreamConnectTimeout, UpstreamTls)
 
 
 class Target(msgspec.Struct, frozen=True):
-    """An upstream that can answer, and the model's id there."""
+    """An upstream that serves the requested model, and the model's id there."""
 
     gate: UpstreamGate
     model: str
 
 
 class PreparedAttempt(msgspec.Struct, frozen=True):
-    """A target, and what it is asked."""
+    """An upstream, and the prepared request for it."""
 
     gate: UpstreamGate
     emulation: Emulation
 
 
-class Call(Opened):
-    """A request, and what becomes of it: lists of events. If nobody takes it, they raise the first upstream's error.
+class Attempts(Opened):
+    """A request and its batches of events. If no upstream accepts it, they raise the first upstream's error.
 
-    `asked` is the upstream asked last; `pausing` the call is between two tries. `shortcut` may be set before it begins.
+    `asked` is the upstream of the last attempt; `pausing` is True between two. Set `shortcut` before iterating.
     """
 
     shortcut: Shortcut | None = None
@@ -71,11 +71,11 @@ class Call(Opened):
         seconds: float,
         may_retry: Callable[[], bool],
         counts: bool,
-        told: set[UpstreamGate] | None = None,
+        counted: set[UpstreamGate] | None = None,
     ) -> None:
-        """`seconds` is how long it may be tried again, `counts` whether it must know its usage.
+        """`seconds` limits the time for attempts; `counts` is whether usage must be known.
 
-        `told` are the circuits that this request, of which there may be several calls, has counted for.
+        `counted` are the circuits that this request, which may have several calls, has counted a failure for.
         """
         self.asked = tasks[0].gate
         self.pausing = False
@@ -86,35 +86,35 @@ class Call(Opened):
         self._retries = retries
         self._due = time.monotonic() + seconds
         self._may_retry = may_retry
-        self._told = set() if told is None else told
-        self._silent: set[UpstreamGate] = set()  # upstreams that were not there
+        self._counted = set() if counted is None else counted
+        self._silent: set[UpstreamGate] = set()  # upstreams that could not be reached
         self._asking: ClosableLists | None = None
 
     def open(self) -> Iterator[list[Event]]:
-        """Return the lists when somebody has taken the request. Raises the first upstream's GatewayError."""
+        """Return the batches once an upstream has accepted the request. Raises the first upstream's GatewayError."""
         try:
             return self._answer()
         finally:
-            self._tell_breakers()
+            self._count_failures()
 
     def end(self) -> None:
-        """End what is asked."""
+        """Close the current attempt."""
         self.shortcut = None
-        asking, self._asking = self._asking, None  # it refers to us: together we would wait for the garbage collector
+        asking, self._asking = self._asking, None  # it refers to us: only the garbage collector would free the cycle
         if asking:
             asking.close()
 
     def timed_out(self) -> None:
-        """The upstream has said nothing for too long; its lists are no longer waited for."""
+        """Count a failure of the upstream that has sent nothing; its batches are no longer awaited."""
         self._silent.add(self.asked)
         self.asked.health.note(UpstreamFirstEventTimeout())
-        self._tell_breakers()
+        self._count_failures()
 
     def _answer(self) -> Iterator[list[Event]]:
         rounds = 0
         while True:
             failures: list[GatewayError] = []
-            again: list[PreparedAttempt] = []  # whom to wait for
+            again: list[PreparedAttempt] = []  # to be repeated
             for task in self._tasks:
                 lists = self._asking = self._ask(task)
                 try:
@@ -139,12 +139,12 @@ class Call(Opened):
             self._pause(failures[0], rounds)
 
     def _pause(self, failure: GatewayError, rounds: int) -> None:
-        """Wait before the next round. Raises the failure if there is to be none."""
+        """Wait before the next round. Raises `failure` if there must be none."""
         seconds = _pause_seconds(failure, rounds)
         in_time = seconds is not None and time.monotonic() + seconds < self._due
         if rounds > self._retries or seconds is None or not in_time or not self._may_retry():
             if rounds > 1:
-                failure.should_retry = False  # what could be gained by asking again has been tried here
+                failure.should_retry = False  # the useful retries have been made here
             raise failure
         self.pausing = True
         gevent.sleep(seconds)
@@ -154,7 +154,7 @@ class Call(Opened):
         self.asked = task.gate
         self._record.upstream = task.gate.upstream.name
         self._record.upstream_host = task.gate.upstream.host
-        self._record.tally.asked(id(self), task.emulation.request)  # itself would keep it
+        self._record.tally.asked(id(self), task.emulation.request)  # the tally would keep the call alive
 
         def ask(request: ChatRequest, shortcut: Shortcut | None) -> ClosableLists:
             self._record.asked.append(task.gate.upstream.name)
@@ -166,10 +166,10 @@ class Call(Opened):
         shortcut = counter.shortcut(self.shortcut) if self.shortcut else None
         return counter.run(emulate(task.emulation, ask, self._vocabulary, _new_id, shortcut))
 
-    def _tell_breakers(self) -> None:
-        for gate in self._silent - self._told:
+    def _count_failures(self) -> None:
+        for gate in self._silent - self._counted:
             gate.breaker.failed()
-        self._told |= self._silent
+        self._counted |= self._silent
         self._silent.clear()
 
 
@@ -183,7 +183,7 @@ def _may_be_repeated(error: GatewayError, task: PreparedAttempt) -> bool:
 
 
 def _pause_seconds(failure: GatewayError, rounds: int) -> float | None:
-    """Return the seconds to wait, with jitter, so that those who failed together do not come back together."""
+    """Return the seconds to wait, with jitter, so that requests that failed together do not retry together."""
     seconds = min(_FIRST_PAUSE_SECONDS * 2 ** (rounds - 1), _LONGEST_PAUSE_SECONDS)
     wanted = _seconds(failure.upstream_retry_after)
     if wanted > _LONGEST_PAUSE_SECONDS:
@@ -192,7 +192,7 @@ def _pause_seconds(failure: GatewayError, rounds: int) -> float | None:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """Return what a valid Retry-After says, in seconds from now; 0 if there is none."""
+    """Return a valid Retry-After as seconds from now; 0 if there is none."""
     if not retry_after:
         return 0.0
     if retry_after.isdigit():

@@ -1,6 +1,6 @@
-"""Several calls for one request, as one answer: their lists come as they come, each with its choice's number.
+"""Several calls for one request, merged into one answer: batches in order of arrival, each with its choice's number.
 
-If one of them fails, so does the answer: half of what was asked for is not what was asked for.
+If one call fails, the answer fails: part of the requested choices is no valid answer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,45 +13,45 @@ from gevent.queue import SimpleQueue
 from gpt_oss_proxy.chat.events import Choice, Event, Finish, FinishReason, Lists, Started, Usage
 from gpt_oss_proxy.emulation.chain import add
 from gpt_oss_proxy.errors import GatewayError, InternalError
-from gpt_oss_proxy.gateway.attempts import Call
+from gpt_oss_proxy.gateway.attempts import Attempts
 from gpt_oss_proxy.gateway.gate import UpstreamGate
 from gpt_oss_proxy.net.lists import Opened
 
-_READ_AHEAD = 8  # lists, of each call
+_READ_AHEAD = 8  # batches, per call
 _AT_ONCE = 8  # calls
 
 
 class Choices(Opened):
-    """Calls that are made together. It is used like a Call."""
+    """Calls that run together. It is used like Attempts."""
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[Attempts]) -> None:
         self._calls = calls
         self._queue: SimpleQueue[tuple[int, list[Event] | GatewayError]] = SimpleQueue()
         self._room = Semaphore(_READ_AHEAD * len(calls))
-        self._turn = Semaphore(_AT_ONCE)
+        self._running = Semaphore(_AT_ONCE)
         self._silent = set(calls)
-        self._begun: set[Call] = set()
+        self._begun: set[Attempts] = set()
         self._started = False
         self._usages: list[Usage] = []
         self._merging: Lists | None = None
 
     @property
     def asked(self) -> UpstreamGate:
-        """The upstream that the first call asked last."""
+        """The upstream of the first call's last attempt."""
         return self._calls[0].asked
 
     @property
     def pausing(self) -> bool:
-        """Whether one of the calls waits to be tried again."""
+        """Whether one of the calls waits before its next attempt."""
         return any(call.pausing for call in self._calls)
 
     def timed_out(self) -> None:
-        """Nothing was heard for too long."""
+        """Report the time-out to all calls that have begun and received nothing."""
         for call in self._silent & self._begun:
             call.timed_out()
 
     def open(self) -> Iterator[list[Event]]:
-        """Return the lists of all calls. They raise the first GatewayError of any."""
+        """Return the batches of all calls. They raise the first GatewayError of any."""
         self._merging = self._merge()
         return self._merging
 
@@ -73,16 +73,16 @@ class Choices(Opened):
                 self._room.release()
                 if item and isinstance(item[-1], Finish):
                     reasons[index] = item[-1].reason
-                yield self._told(index, item)
+                yield self._without_ends(index, item)
             yield self._last(reasons)
         finally:
             for index, reader in enumerate(readers):
-                if index not in reasons:  # the others let their connections return to the pool
+                if index not in reasons:  # the finished ones return their connections to the pool
                     reader.kill(block=False)
 
     def _read(self, index: int) -> GatewayError | None:
         call = self._calls[index]
-        with self._turn:
+        with self._running:
             self._begun.add(call)
             try:
                 for events in call:
@@ -91,7 +91,7 @@ class Choices(Opened):
                     self._queue.put((index, events))
             except GatewayError as error:
                 return error
-            except gevent.GreenletExit:  # see Relay: it would keep sockets open
+            except gevent.GreenletExit:  # see Relay: its traceback would keep sockets open
                 pass
             finally:
                 call.close()
@@ -102,8 +102,8 @@ class Choices(Opened):
         if error:
             self._queue.put((index, error))
 
-    def _told(self, index: int, events: list[Event]) -> list[Event]:
-        """Return what is told of a list at once; how each choice ended is told when all have."""
+    def _without_ends(self, index: int, events: list[Event]) -> list[Event]:
+        """Return the events to emit now. Usage and Finish are held until all choices have ended."""
         self._usages += [event for event in events if isinstance(event, Usage)]
         said: list[Event] = [event for event in events if not isinstance(event, Usage | Finish | Started)]
         said = [Choice(index), *said] if said else []
@@ -115,7 +115,7 @@ class Choices(Opened):
     def _last(self, reasons: dict[int, FinishReason]) -> list[Event]:
         first, *others = (reasons[index] for index in range(len(self._calls)))
         finish = Finish(first, tuple(others))
-        if len(self._usages) < len(self._calls):  # nobody has asked for it
+        if len(self._usages) < len(self._calls):  # usage was not requested
             return [finish]
         usage = self._usages[0]
         for other in self._usages[1:]:

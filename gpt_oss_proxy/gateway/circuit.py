@@ -1,7 +1,7 @@
-"""A circuit breaker: an upstream that fails again and again is left alone for a while, and tried by one probe.
+"""A circuit breaker: after repeated failures an upstream is not asked for a while, then tried with one probe.
 
-Closed: everybody may ask. After so many failures in a row it opens: nobody may, for some seconds; longer each time that
-a probe fails. Then one probe is let through: if it is answered the circuit closes, if not it opens again.
+Closed: all requests pass. After so many failures in a row it opens: no request passes for some seconds, and for longer
+each time that a probe fails. Then one probe passes: if it succeeds the circuit closes, if not it opens again.
 """
 
 import math
@@ -13,26 +13,26 @@ from gpt_oss_proxy.errors import CircuitOpen
 from gpt_oss_proxy.stores.shared_counters import SharedCounters
 
 _LONGEST = 8  # times the first duration
-_PROBE_SECONDS = 60.0  # a probe that has told nothing for so long is forgotten: its worker may have been killed
+_PROBE_SECONDS = 60.0  # then a probe without a result is dropped: its worker may have been killed
 _FAILURES, _OPENED, _OPEN_UNTIL, _PROBE_UNTIL = range(4)
 
 State = Literal["closed", "open", "half_open"]
 
 
 class Breaker:
-    """One upstream's circuit, the same for all workers. `failures` 0 means that it never opens."""
+    """One upstream's circuit, shared by all workers. With `failures` 0 it never opens."""
 
     def __init__(
-        self, board: SharedCounters, *, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic
+        self, counters: SharedCounters, *, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._cells = board.cells(4)
+        self._cells = counters.cells(4)
         self._failures = failures
         self._seconds = seconds
         self._clock = clock
 
     @property
     def state(self) -> State:
-        """What it is now; half open means that the next request is a probe, or that one is under way."""
+        """The state now. Half open: the next request is a probe, or a probe is running."""
         if not self._cells[_OPEN_UNTIL]:
             return "closed"
         return "open" if self._clock() < self._cells[_OPEN_UNTIL] else "half_open"
@@ -50,13 +50,13 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """The upstream has answered, be it with a refusal."""
-        if any(self._cells):  # mostly none is set, and other workers read what would be written
+        """Close the circuit: the upstream has answered, even with a refusal."""
+        if any(self._cells):  # usually all are 0.0: skip the write, as other workers read these cells
             for cell in range(4):
                 self._cells[cell] = 0.0
 
     def failed(self) -> None:
-        """The upstream was not there."""
+        """Count a failure: the upstream could not be reached."""
         cells, now = self._cells, self._clock()
         cells[_FAILURES] += 1
         if self.state == "half_open" or (self.state == "closed" and 0 < self._failures <= cells[_FAILURES]):
@@ -65,5 +65,5 @@ class Breaker:
             cells[_PROBE_UNTIL] = 0.0
 
     def left(self) -> None:
-        """The probe has ended without telling anything: its client has gone."""
+        """End the probe without a result: its client has gone."""
         self._cells[_PROBE_UNTIL] = 0.0

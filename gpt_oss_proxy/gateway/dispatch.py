@@ -2,20 +2,19 @@
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import gevent
 import msgspec
 
 from gpt_oss_proxy.chat.events import Event
-from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
-from gpt_oss_proxy.emulation.prepare import EMULATED, prepare
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Sampling, Text
+from gpt_oss_proxy.emulation.prepare import prepare
 from gpt_oss_proxy.emulation.tokens import Vocabulary
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
 from gpt_oss_proxy.gateway.adoption import Adoption, RequestKey
 from gpt_oss_proxy.gateway.answer import Answer, Source
-from gpt_oss_proxy.gateway.attempts import Call, PreparedAttempt, Target
+from gpt_oss_proxy.gateway.attempts import Attempts, PreparedAttempt, Target
 from gpt_oss_proxy.gateway.choices import Choices
 from gpt_oss_proxy.gateway.gate import UpstreamGate
 from gpt_oss_proxy.gateway.limits import ConcurrencyLimit
@@ -31,12 +30,7 @@ _COUNTED_AT_ONCE = 128 * 1024  # characters: some ten milliseconds
 _A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
 _FEW_RETRIES = 3
 _SHARE_OF_RETRIES = 0.2
-# Values that ask for nothing but what happens anyway.
-_HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "logprobs": (False,),
-    "modalities": (["text"],),
-    "store": (False,),
-}
+_ANY_SAMPLING = Sampling()
 
 
 class Dispatcher:
@@ -56,7 +50,7 @@ class Dispatcher:
         self._limits = limits
         self._vocabulary = _FairVocabulary(vocabulary)
         self._retries = retries
-        self._running: dict[Relay, Call | Choices | None] = {}
+        self._running: dict[Relay, Attempts | Choices | None] = {}
         self.places = places
         self._peers = peers
         self._adoption = Adoption(peers)
@@ -83,7 +77,7 @@ class Dispatcher:
         source = self._source(request, record, key)
         relay = Relay(source.lists, self._limits, source.call.timed_out if source.call else None)
         relay.outlives_client = source.outlives_client
-        if isinstance(source.lists, Call) and hasattr(client, "unsent"):  # it is one of our server's sockets
+        if isinstance(source.lists, Attempts) and hasattr(client, "unsent"):  # it is one of our server's sockets
             source.lists.shortcut = relay.shortcut(client)  # type: ignore[arg-type] # so it is
         end = self._watch(relay, source, key, client)
         try:
@@ -106,10 +100,10 @@ class Dispatcher:
         return self._peers.lent > 0 and not self._cut_off
 
     def drain(self, seconds: float) -> None:
-        """Give running answers these seconds, then end them with an honest error, and refuse whatever still comes.
+        """Give running answers these seconds, then end them with an error, and refuse requests that come later.
 
-        Whoever calls this has stopped to listen: what still arrives came over a connection that was already there, and
-        refusing it would only make a reload visible.
+        The caller does not listen any more. A request that still arrives came over a connection that was already open:
+        to refuse it would only make a reload visible.
         """
         self.draining = True
         gevent.spawn_later(seconds, self._cut)
@@ -136,24 +130,25 @@ class Dispatcher:
         outlives_client = isinstance(lists, AnswerReader) and key is not None and key.is_named
         return Source(lists, found.origin, None, found, outlives_client)
 
-    def _admit(self, request: ChatRequest, record: Record) -> tuple[Call | Choices, Callable[[], Origin]]:
-        """Return the call, and what tells where its answer comes from. Raises InvalidRequest."""
-        calls: list[Call] = []
+    def _admit(self, request: ChatRequest, record: Record) -> tuple[Attempts | Choices, Callable[[], Origin]]:
+        """Return the call, and a function that returns where its answer comes from. Raises InvalidRequest."""
+        calls: list[Attempts] = []
         ignored: dict[UpstreamGate, tuple[str, ...]] = {}
-        told: set[UpstreamGate] = set()
-        first = self._tasks(msgspec.structs.replace(request, further=()) if request.further else request, ignored)
-        for messages in (request.messages, *request.further):
+        counted: set[UpstreamGate] = set()
+        alone = msgspec.structs.replace(request, further_prompts=()) if request.further_prompts else request
+        first = self._tasks(alone, ignored)
+        for messages in (request.messages, *request.further_prompts):
             tasks = [_with_messages(task, messages) for task in first] if messages is not request.messages else first
             calls += [
-                Call(
+                Attempts(
                     tasks,
                     record,
                     self._vocabulary,
                     retries=self._retries,
                     seconds=min(self._limits.idle, self._limits.total),
                     may_retry=self._may_retry,
-                    counts=request.include_usage or not request.stream,
-                    told=told,
+                    counts=request.wants_usage or request.counts_first or not request.stream,
+                    counted=counted,
                 )
                 for _ in range(request.n)
             ]
@@ -161,7 +156,7 @@ class Dispatcher:
         return call, lambda: Origin(call.asked.upstream.name, ignored[call.asked])
 
     def _tasks(self, request: ChatRequest, ignored: dict[UpstreamGate, tuple[str, ...]]) -> list[PreparedAttempt]:
-        """Return who may answer, and what each is asked. What the first cannot do is an InvalidRequest."""
+        """Return the upstreams that may answer, each with what it is asked. Raises InvalidRequest of the first."""
         first, *others = self._router.route(request.model)
         tasks = [self._task(request, first, ignored)]
         for other in others:
@@ -233,21 +228,26 @@ def _with_messages(task: PreparedAttempt, messages: tuple[Message, ...]) -> Prep
 
 
 def without_effect(request: ChatRequest, upstream: Upstream) -> tuple[str, ...]:
-    """Return the names of the request's fields that have no effect on this upstream's answer."""
-    if upstream.native_options is None:
+    """Return the fields of the request that have no effect on this upstream's answer.
+
+    They are named as ChatRequest has them: `sampling.seed`, `effort`, `passthrough.NAME`, `messages.content.NAME`.
+    """
+    native = upstream.native_options
+    if native is None:
         return ()
-    ignored = [
-        name
-        for name, value in request.options.items()
-        if name not in upstream.native_options | EMULATED and value not in _HARMLESS.get(name, ())
-    ]
-    if request.reasoning_effort and "reasoning_effort" not in upstream.native_options:
-        ignored.append("reasoning_effort")
-    return (*ignored, *sorted(set(_extras(request))))
+    fields: list[str] = []
+    if request.sampling != _ANY_SAMPLING:
+        sampling = msgspec.structs.asdict(request.sampling)
+        fields += [f"sampling.{name}" for name, value in sampling.items() if value is not None]
+    if request.passthrough:
+        fields += [f"passthrough.{name}" for name in request.passthrough]
+    if request.effort:
+        fields.append("effort")
+    return (*[field for field in fields if field not in native], *sorted(set(_extras(request))))
 
 
 def _extras(request: ChatRequest) -> Iterator[str]:
-    """Yield the paths of the fields inside messages that only an OpenAI-compatible upstream can take."""
+    """Yield the paths of the fields inside messages that only an upstream of the client's format takes."""
     for message in request.messages:
         for name in message.extra:
             yield f"messages.{name}"

@@ -1,4 +1,4 @@
-"""An upstream with its door: how many may be inside, and whether it is asked at all."""
+"""An upstream with its gate: the circuit and the concurrency limit that an attempt must pass."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,52 +14,52 @@ from gpt_oss_proxy.upstreams.base import Upstream
 
 
 class UpstreamGate:
-    """One upstream, its circuit breaker, its places and its health."""
+    """One upstream, its circuit breaker, its concurrency limit and its health."""
 
-    def __init__(self, upstream: Upstream, breaker: Breaker, places: ConcurrencyLimit, health: Health) -> None:
+    def __init__(self, upstream: Upstream, breaker: Breaker, limit: ConcurrencyLimit, health: Health) -> None:
         self.upstream = upstream
         self.breaker = breaker
-        self.places = places
+        self.limit = limit
         self.health = health
         upstream.report = health.note
 
     def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> "Attempt":
-        """Return the upstream's lists of events. They raise CircuitOpen, Overloaded, or the upstream's GatewayError.
+        """Return the upstream's batches of events. They raise CircuitOpen, Overloaded, or the upstream's GatewayError.
 
-        The breaker is told here that the upstream lives. That it does not, the caller tells, who may ask again first.
+        It reports successes to the circuit. Failures are left to the caller, which may try again first.
         """
         return Attempt(self, request, shortcut)
 
 
 class Attempt(Opened):
-    """One request inside: it has a place until it is closed or its lists have ended."""
+    """One try at one upstream. It holds a slot until it is closed or its batches have ended."""
 
     def __init__(self, gate: UpstreamGate, request: ChatRequest, shortcut: Shortcut | None) -> None:
         self._gate = gate
         self._request = request
         self._shortcut = shortcut
-        self._place: Slot | None = None
+        self._slot: Slot | None = None
         self._answer: Lists | None = None
 
     def open(self) -> Iterator[list[Event]]:
-        """Return the lists when the upstream has told something, be it that it lives."""
-        self._place = self._gate.places.take()
+        """Return the batches once the first has arrived; that one may be empty (a heartbeat)."""
+        self._slot = self._gate.limit.take()
         try:
             first = self._first(probe=self._gate.breaker.enter())
-        except BaseException:  # killed, too: it is raised again
+        except BaseException:  # also when the greenlet is killed: it is raised again
             self.close()
             raise
         return itertools.chain(first, self._answer or (), self._end())
 
     def end(self) -> None:
-        """Close the upstream's answer, and leave."""
+        """Close the upstream's answer, and free the slot."""
         self._shortcut = None
         try:
             if self._answer:
                 self._answer.close()
         finally:
-            if self._place:
-                self._place.leave()
+            if self._slot:
+                self._slot.leave()
 
     def _first(self, *, probe: bool) -> list[list[Event]]:
         heard = False
@@ -72,7 +72,7 @@ class Attempt(Opened):
         except GatewayError as error:
             if not _is_ours(error):
                 heard = True
-                if not error.unhealthy:  # a refusal, too, is a sign of life
+                if not error.unhealthy:  # a refusal is a sign of life, too
                     self._gate.breaker.succeeded()
             raise
         else:
@@ -87,5 +87,5 @@ class Attempt(Opened):
 
 
 def _is_ours(error: GatewayError) -> bool:
-    """Return whether the upstream has not even seen the request: we refused it, or had no descriptor left."""
+    """Return whether the upstream has not seen the request: we refused it, or no descriptor was left."""
     return type(error) is Overloaded or (isinstance(error, InvalidRequest) and not isinstance(error, ModelNotFound))

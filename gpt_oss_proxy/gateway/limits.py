@@ -1,4 +1,4 @@
-"""What bounds the load: requests that run at the same time, and bytes of their bodies. None of them waits."""
+"""Limits on the load: concurrent requests, and the bytes of their bodies. Exceeding one raises at once."""
 
 from gpt_oss_proxy.errors import Overloaded
 from gpt_oss_proxy.stores.shared_counters import Counter, SharedCounters
@@ -7,13 +7,13 @@ from gpt_oss_proxy.stores.shared_counters import Counter, SharedCounters
 class ConcurrencyLimit:
     """A number of slots, shared by all workers."""
 
-    def __init__(self, board: SharedCounters, number: int) -> None:
-        self._taken = board.counter()
+    def __init__(self, counters: SharedCounters, number: int) -> None:
+        self._taken = counters.counter()
         self._number = number
 
     @property
     def taken(self) -> int:
-        """The number of slots that are taken now."""
+        """The number of slots in use."""
         return self._taken.total
 
     def take(self) -> "Slot":
@@ -25,7 +25,7 @@ class ConcurrencyLimit:
 
 
 class Slot:
-    """A slot that was taken. It may be left more than once."""
+    """A slot in use. `leave` may be called more than once."""
 
     def __init__(self, taken: Counter) -> None:
         self._taken: Counter | None = taken
@@ -38,36 +38,36 @@ class Slot:
 
 
 class BodyBudget:
-    """The bytes that requests of one worker may hold before an upstream has them; `taken_bytes` are in use now."""
+    """Limits the bytes that requests of one worker hold before an upstream has them; `taken_bytes` are in use."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.taken_bytes = 0
 
     def share(self) -> "Share":
-        """Return the share of a request, which has nothing yet."""
+        """Return a share for one request, empty at first."""
         return Share(self)
 
     def take(self, size: int) -> None:
-        """Take so many bytes. Raises Overloaded if there are not as many left."""
+        """Reserve `size` bytes. Raises Overloaded if fewer are left."""
         if self.taken_bytes + size > self._max_bytes:
             raise Overloaded
         self.taken_bytes += size
 
 
 class Share:
-    """What one request has taken. It may be given back more than once."""
+    """The bytes that one request has reserved. `give_back` may be called more than once."""
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
         self._size = 0
 
     def take(self, size: int) -> None:
-        """Take so many bytes more. Raises Overloaded if there are not as many left."""
+        """Reserve `size` more bytes. Raises Overloaded if fewer are left."""
         self._budget.take(size)
         self._size += size
 
     def give_back(self) -> None:
-        """Give all of it back."""
+        """Release all reserved bytes."""
         self._budget.taken_bytes -= self._size
         self._size = 0

@@ -1,4 +1,4 @@
-"""An answer that runs without a client of its own: recorded while it runs, read from its beginning by many."""
+"""An answer that runs without a client: it is recorded while it runs, and can have many readers from its beginning."""
 
 import copy
 import os
@@ -14,14 +14,14 @@ from gpt_oss_proxy.errors import GatewayError, InternalError, UpstreamIncomplete
 from gpt_oss_proxy.net.lists import ClosableLists
 from gpt_oss_proxy.stores.peers import Origin
 
-LARGEST_BYTES = 4 * 1024 * 1024  # of memory; a larger answer is not kept, and has no further readers from then on
-_READ_AHEAD = 8  # lists, ahead of the fastest reader
+LARGEST_BYTES = 4 * 1024 * 1024  # of memory; a larger answer is not kept, and accepts no further readers
+_READ_AHEAD = 8  # batches, ahead of the fastest reader
 
 
 class RecordedAnswer:
-    """An answer that runs in a greenlet of its own and is recorded: any number of readers get all of it.
+    """An answer that runs in its own greenlet and is recorded: any number of readers get all of it.
 
-    It is read no faster than its fastest reader reads, and ends when it is left by all before it is whole.
+    It is read no faster than its fastest reader, and ends if all readers leave before it is complete.
     """
 
     def __init__(
@@ -31,19 +31,19 @@ class RecordedAnswer:
         origin: Callable[[], Origin],
         over: Callable[["RecordedAnswer"], None],
     ) -> None:
-        """`body` is the request's digest; `over` is called when the answer has ended, and when it was given up."""
+        """`body` is the request's digest; `over` is called when the answer has ended, and when it was dropped."""
         self.id = os.urandom(16).hex()
         self.created = int(time.time())
         self.body = body
         self.origin = origin
         self.size = 0  # bytes of memory
         self.finished = False
-        self.lost = False  # it failed, was left by all, or on_text too long: it has no further readers
+        self.lost = False  # it failed, all readers left, or it grew too long: it accepts no further readers
         self._ended = False
         self._error: GatewayError | None = None
         self._lists: list[list[Event]] = []
         self._readers: list[AnswerReader] = []
-        self._leavings = 0  # how often it has been left by all
+        self._leavings = 0  # how often all readers have left
         self._furthest = 0
         self._news = Signal()
         self._room = Signal()
@@ -53,13 +53,13 @@ class RecordedAnswer:
         self._driver.rawlink(self._end)
 
     def read(self) -> "AnswerReader":
-        """Return all lists from the first one on. They must be closed; until then the answer goes on."""
+        """Return a reader of all batches from the first on. It must be closed; until then the answer goes on."""
         reader = AnswerReader(self._read, self._leave)
         self._readers.append(reader)
         return reader
 
     def wait_for_reader(self, seconds: float) -> None:
-        """Give the answer up unless it has a reader again within this time."""
+        """Drop the answer unless it has a reader again within `seconds`."""
         self._leavings += 1
         if seconds:
             gevent.spawn_later(seconds, self._give_up, self._leavings)
@@ -79,20 +79,20 @@ class RecordedAnswer:
             if reader.position == len(self._lists):
                 yield []  # a sign of life
         if self._error:
-            raise copy.copy(self._error)  # each reader has frames of its own
+            raise copy.copy(self._error)  # each reader has its own frames
 
     def _drive(self, lists: ClosableLists) -> GatewayError | None:
         try:
             for events in lists:
                 self._append(events)
                 self._wake()
-                # Behind the last list nothing is held back: what follows is the body's end, which has its own limit.
+                # After the last batch nothing is held back: only the body's end follows, which has its own limit.
                 while not self.finished and len(self._lists) - self._furthest >= _READ_AHEAD:
                     self._room.clear()
                     self._room.wait()
         except GatewayError as error:
             return copy.copy(error)  # without its frames, which would keep all that they have used
-        except gevent.GreenletExit:  # see Relay: it would keep sockets open
+        except gevent.GreenletExit:  # see Relay: its traceback would keep sockets open
             pass
         return None
 
@@ -110,23 +110,23 @@ class RecordedAnswer:
             self._furthest = reader.position
             self._room.set()
         if self.lost and len(self._readers) == 1:
-            self._lists[reader.position - 1] = []  # it has no reader to come
+            self._lists[reader.position - 1] = []  # no other reader will need it
 
     def _end(self, driver: "gevent.Greenlet[..., GatewayError | None]") -> None:
-        if driver.exception:  # a bug of ours: gevent has written its traceback to the log
+        if driver.exception:  # a bug of ours: gevent has logged its traceback
             self._error = InternalError()
         elif isinstance(driver.value, GatewayError):
             self._error = driver.value
-        elif not self.finished:  # given up, and now it is read after all
+        elif not self.finished:  # dropped, and read again after all
             self._error = UpstreamIncomplete()
         self._ended = True
         self.lost = self.lost or not self.finished
         origin, source = self.origin(), self._source
         self.origin = lambda: origin
-        del self._source  # as the origin before it refers to the whole request
+        del self._source  # it refers to the whole request, as the former `origin` does
         self._wake()
         try:
-            source.close()  # here, for a driver that is killed before it begins runs nothing of its own
+            source.close()  # closed here, because a driver that is killed before it begins runs no code
         finally:
             self._over(self)
 
@@ -140,7 +140,7 @@ class RecordedAnswer:
             self.wait_for_reader(reader.window_seconds)
 
     def _give_up(self, leaving: int) -> None:
-        if leaving != self._leavings or self._readers:  # it has been read meanwhile, maybe left again
+        if leaving != self._leavings or self._readers:  # it has had a reader since
             return
         self.lost = True
         if self._ended:
@@ -150,10 +150,10 @@ class RecordedAnswer:
 
 
 class AnswerReader:
-    """One reader of a recorded answer, from the moment when the answer is promised to it, maybe long before it reads.
+    """One reader of a recorded answer. It counts as a reader from its creation, perhaps long before it reads.
 
-    `position` is how many lists it was given. `window_seconds` is how long the answer goes on when this reader, the
-    last one, leaves it before it is whole.
+    `position` is the number of batches it has read. `window_seconds` is how long the answer goes on if this is the last
+    reader and leaves before the answer is complete.
     """
 
     window_seconds = 0.0
@@ -170,7 +170,7 @@ class AnswerReader:
         return next(self._lists)
 
     def close(self) -> None:
-        """End it."""
+        """Stop reading."""
         leave, self._leave = self._leave, None
         try:
             self._lists.close()
@@ -180,7 +180,7 @@ class AnswerReader:
 
 
 def memory_bytes(events: list[Event]) -> int:
-    """Return how much memory a list of events takes, with what its events hold."""
+    """Return the memory size of a batch, including the contents of its events."""
     size = sys.getsizeof(events)
     for event in events:
         size += sys.getsizeof(event)

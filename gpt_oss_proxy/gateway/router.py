@@ -1,17 +1,18 @@
-"""Model id → the upstreams that can answer for it, in the order in which they are asked."""
+"""Model id → the upstreams that serve it, in the order in which they are tried."""
 
 from collections.abc import Mapping, Sequence
 
-from gpt_oss_proxy.errors import GatewayError, ModelNotFound, quote
+from gpt_oss_proxy.errors import GatewayError, ModelNotFound
 from gpt_oss_proxy.gateway.attempts import Target
 from gpt_oss_proxy.gateway.gate import UpstreamGate
+from gpt_oss_proxy.quoting import quote
 from gpt_oss_proxy.upstreams.base import Model
 
 
 class Router:
-    """Knows which upstream serves which model, and who else is asked when it is not there.
+    """Knows which upstream serves which model, and which ones to try if it cannot be reached.
 
-    Where two upstreams serve the same id, it is the first one's.
+    If two upstreams serve the same id, the first one is used.
     """
 
     def __init__(self, gates: Sequence[UpstreamGate], failover: Mapping[str, Sequence[Target]]) -> None:
@@ -19,13 +20,13 @@ class Router:
         self._failover = failover
 
     def route(self, model_id: str) -> tuple[Target, ...]:
-        """Return the model's targets. Raises ModelNotFound, or the error of an upstream that could not be asked."""
+        """Return the model's targets. Raises ModelNotFound, or the error of an upstream whose models are unknown."""
         others = tuple(self._failover.get(model_id, ()))
         try:
             gate, _ = self._find(model_id)
         except ModelNotFound:
             raise
-        except GatewayError:  # who serves it cannot be asked for its models
+        except GatewayError:  # the upstream that serves it cannot be asked for its models
             if others:
                 return others
             raise
@@ -33,7 +34,7 @@ class Router:
 
     @property
     def gates(self) -> tuple[UpstreamGate, ...]:
-        """All upstreams, those that are only asked when others are not there included."""
+        """All upstreams, including those that are only used for failover."""
         spare = (target.gate for targets in self._failover.values() for target in targets)
         return tuple(dict.fromkeys((*self._gates, *spare)))
 
@@ -42,7 +43,7 @@ class Router:
         return self._find(model_id)[1]
 
     def models(self) -> tuple[Model, ...]:
-        """Return all models that can be asked for now; an upstream that does not answer has none."""
+        """Return all available models; an upstream that does not answer contributes none."""
         found: dict[str, Model] = {}
         for gate in self._gates:
             try:
@@ -54,7 +55,7 @@ class Router:
         return tuple(found.values())
 
     def first(self) -> str:
-        """Return the id of the first listed model. Raises ModelNotFound, or the error of an upstream that was asked."""
+        """Return the id of the first listed model. Raises ModelNotFound, or an upstream's error."""
         for gate in self._gates:
             for model in gate.upstream.models():
                 return model.id
@@ -73,7 +74,7 @@ class Router:
                 if model.id == model_id:
                     return gate, model
             known += [model.id for model in models]
-        if failure:  # it might have been this upstream's: to say that it does not exist could be a lie
+        if failure:  # the model might be this upstream's: "does not exist" could be wrong
             raise failure
         there_are = ", ".join(dict.fromkeys(known))
         raise ModelNotFound(f"The model {quote(model_id)!r} does not exist. There are: {there_are}.", param="model")

@@ -1,1 +1,1 @@
-"""Sockets, greenlets and speed: nobody else knows them."""
+"""Sockets, greenlets and the code that speed depends on. No other package knows about them."""

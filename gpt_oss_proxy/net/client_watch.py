@@ -1,4 +1,4 @@
-"""Noticing that a client has closed its connection while nothing is written to it."""
+"""Detects that a client has closed its connection while nothing is being written to it."""
 
 import select
 import socket
@@ -8,12 +8,12 @@ from typing import Any
 import gevent
 from gevent import monkey
 
-# The peer has closed at least its writing half. poll tells it even when unread bytes stand before the end, and for
-# Unix sockets too. A client that half-closes counts as gone, as it does for nginx.
+# The peer has closed at least its writing half. poll reports it even if unread bytes precede the end, and for Unix
+# sockets, too. A client that half-closes counts as gone, as it does for nginx.
 _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 _LOOK_SECONDS = 0.5
 
-# gevent's own poll would switch to other greenlets; this one only looks, and returns at once.
+# gevent's own poll would switch to other greenlets; the original polls without waiting.
 _poll = monkey.get_original("select", "poll")
 
 
@@ -24,7 +24,7 @@ class ClientWatch:
         self._descriptor = client.fileno()
         self._gone = gone
         self._loop = gevent.get_hub().loop
-        # Our server's sockets listen all the time; any other gets a watcher of its own.
+        # A ClientSocket has a Reader that listens anyway; any other socket gets its own watcher.
         shared = getattr(client, "unread", None)
         self._own: list[Any] = [] if shared else [self._loop.io(self._descriptor, 1)]  # to be closed
         self._readable = shared or self._own[0]
@@ -47,7 +47,7 @@ class ClientWatch:
                 self._timer.stop()
             self._gone()
         elif not self._timer:
-            # The next request is already there (pipelining) and keeps the socket readable: look now and then.
+            # The next request has already arrived (pipelining) and keeps the socket readable: poll on a timer instead.
             self._readable.stop()
             self._timer = self._loop.timer(_LOOK_SECONDS, repeat=_LOOK_SECONDS)
             self._own.append(self._timer)

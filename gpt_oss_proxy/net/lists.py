@@ -1,7 +1,7 @@
-"""Lists of events that have something done before the first and after the last of them, and nothing in between.
+"""Iterators over batches of events that do work before the first and after the last batch, and none in between.
 
-What happens once an answer (a circuit, places, tries) must cost a token nothing: whoever loops over such lists is given
-what lies below them, chained by C code, and no frame of theirs is entered for a list.
+Work done once per answer (a circuit, slots, attempts) adds no work per batch: iterating yields the inner iterator
+itself, chained by C code, and enters no Python frame of the outer layers.
 """
 
 import abc
@@ -10,53 +10,53 @@ from typing import Protocol
 
 from gpt_oss_proxy.chat.events import Event
 
-# Another way for a list that would be one TextDelta: its text is told from below, in the hub, and nobody is woken to
-# pass it on. A shortcut tells it at once and returns True, or has done nothing and returns False: then it has to come
-# as a list. It never blocks. Whoever changes lists, or keeps what they say, gives one of its own to what is below.
+# Fast path for a batch of one TextDelta: deliver its text synchronously in the hub, without waking a greenlet. It
+# returns True if the text was delivered. If it returns False it had no side effects, and the text must come as a
+# batch. It never blocks. A layer that changes or keeps events must wrap the shortcut that it passes down.
 Shortcut = Callable[[str], bool]
 
 
 class ClosableLists(Protocol):
-    """Lists of events that can be closed before their end, or before their beginning."""
+    """Batches of events; they can be closed before their end, or before their beginning."""
 
     def __iter__(self) -> Iterator[list[Event]]:
-        """Return the lists. Raises a GatewayError."""
+        """Return the batches. Raises a GatewayError."""
 
     def __next__(self) -> list[Event]:
-        """Return the next list. Raises a GatewayError."""
+        """Return the next batch. Raises a GatewayError."""
 
     def close(self) -> None:
         """End it. Must not block, and may be called twice."""
 
 
 class Opened(abc.ABC):
-    """Lists that are opened when the first of them is asked for. A subclass says how, and closes what it has opened."""
+    """Batches whose source is opened when the first is asked for. A subclass opens it, and closes what it opened."""
 
     _lists: Iterator[list[Event]] | None = None
     _closed = False
 
     def __iter__(self) -> Iterator[list[Event]]:
-        """Return the lists that are left. Raises as `open` does."""
+        """Return the remaining batches. Raises as `open` does."""
         if self._lists is None:
             self._lists = self.open()
         return self._lists
 
     def __next__(self) -> list[Event]:
-        """Return the next list."""
+        """Return the next batch."""
         return next(iter(self))
 
     def close(self) -> None:
-        """End it: nothing is left to read. Does not block, and may be called twice."""
+        """End it: no batch is left. Does not block, and may be called twice."""
         if self._closed:
             return
         self._closed = True
-        self._lists = iter(())  # what it was may refer to this: no circle must keep sockets until garbage is collected
+        self._lists = iter(())  # the old iterator may refer to this: a cycle would keep sockets until it is collected
         self.end()
 
     @abc.abstractmethod
     def open(self) -> Iterator[list[Event]]:
-        """Return the lists, the first of which is there. Raises a GatewayError."""
+        """Return the batches; the first has already arrived. Raises a GatewayError."""
 
     @abc.abstractmethod
     def end(self) -> None:
-        """End what was opened, if anything was. Must not block."""
+        """Close what was opened, if anything. Must not block."""

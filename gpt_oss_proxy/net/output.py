@@ -1,9 +1,9 @@
 """Standard output and standard error for a process that must not wait for their readers.
 
-A write to a pipe that is full blocks the whole process, with all its requests, until somebody reads; O_NONBLOCK is no
-way out, for it belongs to all processes that share the pipe. So a thread of the operating system writes, not one of
-gevent's, and what it has not written yet is bounded: what does not fit is dropped and counted, and a line says how many
-were dropped when output flows again.
+A write to a full pipe blocks the whole process, with all its requests, until the pipe is read. O_NONBLOCK is no
+solution: it applies to all processes that share the pipe. So a native thread writes, not one of gevent's, and the
+queue is bounded: lines that do not fit are dropped and counted, and one line reports their number when output flows
+again.
 """
 
 import atexit
@@ -15,38 +15,38 @@ from typing import Any
 
 from gevent import monkey
 
-# gevent's own would run in the thread of all requests.
+# gevent's own would run in the thread that serves all requests.
 _allocate_lock: Any = monkey.get_original("_thread", "allocate_lock")
 _start_new_thread: Any = monkey.get_original("_thread", "start_new_thread")
 _sleep: Any = monkey.get_original("time", "sleep")
 
 _MOST_BYTES = 512 * 1024  # about 1,500 lines of the access log
-_PAUSE_SECONDS = 0.1  # between two rounds of writing: what comes meanwhile is written together
-_LAST_SECONDS = 1.0  # what the end of the process waits for a reader
+_PAUSE_SECONDS = 0.1  # between two rounds of writing: lines of that time are written together
+_LAST_SECONDS = 1.0  # how long the end of the process waits for a reader
 
 
 class Output(io.RawIOBase):
-    """A descriptor that takes whole lines at once, from any greenlet, the hub and signal handlers, and never raises.
+    """A descriptor that accepts whole lines from any greenlet, the hub and signal handlers; it never blocks or raises.
 
-    Lines written together stay whole among those of other processes: no write is longer than a pipe takes in one piece,
-    unless a single line is.
+    Lines written together are not mixed with those of other processes: no write is longer than PIPE_BUF, unless a
+    single line is.
     """
 
     def __init__(self, descriptor: int) -> None:
-        self.name = descriptor  # as a file has it that was opened by its number
+        self.name = descriptor  # as for a file that was opened by its number
         self.forget()
 
     def forget(self) -> None:
-        """Forget what is not written yet. Called in a forked process: its parent writes that, by its own thread."""
+        """Drop what is not written yet. Called in a forked process: the parent's own thread writes that."""
         self._waiting: deque[bytes] = deque()
-        self._writing = _allocate_lock()  # held while there is a thread
-        # Each number is changed by one thread only: the first two by those who write, the others by the thread.
+        self._writing = _allocate_lock()  # held while the thread runs
+        # Each counter has one writer thread: the first two the callers of `write`, the others the native thread.
         self._taken_bytes = 0
         self._refused_lines = 0
         self._done_bytes = 0
         self._failed_lines = 0
         self._reported_lines = 0
-        self._torn = False  # half a line was written
+        self._torn = False  # the last write ended within a line
 
     def writable(self) -> bool:
         """Return True."""
@@ -57,10 +57,10 @@ class Output(io.RawIOBase):
         return self.name
 
     def close(self) -> None:
-        """Do nothing: the descriptor is the process's own, and others may still write."""
+        """Do nothing: the descriptor belongs to the process, and others may still write."""
 
     def write(self, data: Any) -> int:
-        """Take whole lines, to be written within about a tenth of a second."""
+        """Queue whole lines, to be written within about a tenth of a second."""
         lines = bytes(data)
         if self._taken_bytes - self._done_bytes + len(lines) > _MOST_BYTES:
             self._refused_lines += lines.count(b"\n")
@@ -70,24 +70,24 @@ class Output(io.RawIOBase):
         if self._writing.acquire(False):
             try:
                 _start_new_thread(self._work, ())
-            except RuntimeError:  # the system has no thread for us: the next write asks again
+            except RuntimeError:  # no thread available: the next write tries again
                 self._writing.release()
         return len(lines)
 
     def finish(self, seconds: float = _LAST_SECONDS) -> None:
-        """Wait until all is written, but not longer than this. Called at the end of the process."""
+        """Wait until all is written, at most `seconds`. Called at the end of the process."""
         if self._writing.acquire(timeout=seconds):
             self._writing.release()
 
     def _work(self) -> None:
-        """Write for as long as there is something to write."""
+        """Write until the queue is empty."""
         mine = True
         while mine:
             self._write_waiting()
             _sleep(_PAUSE_SECONDS)
             if not self._waiting:
                 self._writing.release()
-                # Who has written since found the lock taken.
+                # A `write` since the check above found the lock held, and started no thread.
                 mine = bool(self._waiting) and self._writing.acquire(False)
 
     def _write_waiting(self) -> None:
@@ -101,7 +101,7 @@ class Output(io.RawIOBase):
             self._reported_lines += dropped
 
     def _next(self) -> bytes:
-        """Return as many of the lines that wait as a pipe takes in one piece, at least one."""
+        """Return at least one waiting line, and as many as fit into one write to a pipe."""
         lines = [self._waiting.popleft()]
         size = len(lines[0])
         while self._waiting and size + len(self._waiting[0]) <= select.PIPE_BUF:
@@ -110,7 +110,7 @@ class Output(io.RawIOBase):
         return b"".join(lines)
 
     def _put(self, lines: bytes) -> bool:
-        """Return whether they are written, however long that takes; not, if the disk is full or no reader is left."""
+        """Return whether the lines were written, after any delay; False if the disk is full or no reader is left."""
         rest = b"\n" + lines if self._torn else lines
         while rest:
             try:
@@ -131,5 +131,5 @@ for _output in (STDOUT, STDERR):
 
 
 def text_of(output: Output) -> io.TextIOWrapper:
-    """Return it as a text stream, in the place of sys.stdout or sys.stderr."""
+    """Return it as a text stream, to replace sys.stdout or sys.stderr."""
     return io.TextIOWrapper(output, encoding="utf-8", errors="backslashreplace", line_buffering=True)

@@ -1,7 +1,7 @@
-"""Functions that run in greenlets of their own, one after the other in the same ones.
+"""Functions that run in pooled greenlets, which are reused one function after the other.
 
-A new greenlet costs as much as thirty calls of functions: the system gives it memory for its frames, and takes it back
-at its end. To go on in a greenlet after a kill is no more than gevent's own time-outs do.
+A new greenlet costs as much as thirty function calls: the system allocates memory for its frames, and frees it at its
+end. Reusing a greenlet after a kill is no more than gevent's own time-outs do.
 """
 
 import sys
@@ -13,17 +13,17 @@ import greenlet
 
 from gpt_oss_proxy.errors import GatewayError, InternalError
 
-_MOST_IDLE = 256  # greenlets of a hub
-_idle: dict[Any, list[greenlet.greenlet]] = {}  # of each hub
+_MOST_IDLE = 256  # greenlets per hub
+_idle: dict[Any, list[greenlet.greenlet]] = {}  # by hub
 
 
 class Run:
-    """A function that runs from the hub's next turn on, until it returns or is killed."""
+    """A function that runs from the hub's next iteration on, until it returns or is killed."""
 
     def __init__(self, function: Callable[[], None], over: Callable[[GatewayError | None], None]) -> None:
-        """`over` is told once that it has ended: the error that it raised, InternalError for a bug, None otherwise.
+        """`over` is called once at its end: with the error that it raised, InternalError for a bug, None otherwise.
 
-        It is told in the greenlet that ran; of what is killed before it has begun, by whoever kills it.
+        Called in the run's greenlet; if the run was killed before it started, in the killer's.
         """
         self._function = function
         self._over = over
@@ -33,12 +33,12 @@ class Run:
         self._hub.loop.run_callback(self._begin)
 
     def switch(self) -> None:
-        """Let it go on, where it has switched away; nothing, if it has ended."""
+        """Resume it where it has switched away; do nothing if it has ended."""
         if self._greenlet:
             self._greenlet.switch()
 
     def kill(self, spare: Callable[[], bool] = lambda: False) -> None:
-        """End it soon, whatever it waits for, unless `spare` says otherwise by then. From anywhere, and twice."""
+        """End it soon, whatever it waits for, unless `spare` returns True by then. Callable anywhere, and twice."""
         if self._greenlet:
             self._hub.loop.run_callback(self._throw, spare)
         elif not self._ended:
@@ -48,10 +48,10 @@ class Run:
         if self._ended:
             return
         idle = _idle.setdefault(self._hub, [])
-        while idle and idle[-1].dead:  # somebody has thrown something into it
+        while idle and idle[-1].dead:  # an exception was thrown into it
             idle.pop()
         if not idle:
-            greenlet.greenlet(_serve, self._hub).switch()  # it is idle by now
+            greenlet.greenlet(_serve, self._hub).switch()  # now it is idle
         self._greenlet = idle.pop()
         self._greenlet.switch(self)
 
@@ -62,20 +62,20 @@ class Run:
     def _end(self, error: GatewayError | None) -> None:
         self._ended, self._greenlet = True, None
         over = self._over
-        # Whose they are has us, too: together they would wait for the garbage collector.
+        # Break the cycle owner → Run → callbacks → owner, else only the garbage collector would free their sockets.
         del self._over, self._function
         over(error)
 
     def do(self) -> None:
-        """Run it, in one of the greenlets below."""
+        """Run the function, in a pooled greenlet."""
         function = self._function
         try:
             function()
-        except GatewayError as error:  # not kept in this frame: they would keep each other
+        except GatewayError as error:  # not kept in this frame: error and frame would refer to each other
             self._end(error)
         except gevent.GreenletExit:  # killed
             self._end(None)
-        except BaseException:  # noqa: BLE001 - a bug of ours, whatever it is
+        except BaseException:  # noqa: BLE001 - any bug of ours
             self._hub.handle_error(self, *sys.exc_info())
             self._end(InternalError())
         else:
@@ -90,5 +90,5 @@ def _serve() -> None:
         idle.append(me)
         run: Run = hub.switch()
         run.do()
-        del run  # it keeps all that it has used
-        me.gr_context = None  # likewise its context variables
+        del run  # it refers to all that it has used
+        me.gr_context = None  # so do its context variables

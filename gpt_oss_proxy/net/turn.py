@@ -1,8 +1,8 @@
-"""A turn of gevent's loop in three phases: what has come is read, then used, then what came of it is written.
+"""One iteration of gevent's loop in three phases: read all sockets, handle what was read, write the results.
 
-Left to itself each socket's greenlet would do all three before the next one's. Then the kernel's code and Python's
-drive each other out of the processor's caches with every token, and that costs more than all that is done to a token
-(bench/PROFILE.md). The more sockets have something at the same time, the less each costs.
+By default each socket's greenlet would do all three before the next one's. The kernel's code and Python's then evict
+each other from the processor's caches with every token, which costs more than all that is done to a token
+(bench/PROFILE.md). The more sockets are ready at the same time, the less each costs.
 """
 
 import os
@@ -13,10 +13,10 @@ from typing import Any
 import gevent
 import greenlet
 
-# How many bytes a read may bring. A token that comes alone needs no room for more. At full speed a token costs a fifth
-# less with large reads than with half of them; with larger ones, memory may be mapped anew for each read.
+# Bytes per read. A single token needs no larger buffer. At full speed a token costs a fifth less with large reads than
+# with half of them; with still larger ones, memory may be mapped again for each read.
 SMALL_READ, LARGE_READ = 4 * 1024, 120 * 1024
-_MOST_BYTES = 1024 * 1024  # that are held before they are used
+_MOST_BYTES = 1024 * 1024  # read but not handled yet; above it they are handled at once
 
 
 class Turn:
@@ -29,7 +29,7 @@ class Turn:
         self._writes: list[Callable[[], None]] = []
 
     def use(self, reader: "Reader", size: int) -> None:
-        """Give what this reader has read, so many bytes, to its taker or its waiter when all have read. In the hub."""
+        """Queue `size` bytes read by `reader`; they are delivered once every ready socket was read. In the hub."""
         if not self._read:
             self._hub.loop.run_callback(self._use)
         self._read.append(reader)
@@ -38,7 +38,7 @@ class Turn:
             self._use()
 
     def write(self, write: Callable[[], None]) -> None:
-        """Call this when all that was read is used. It must not block."""
+        """Call `write` after all that was read was handled. It must not block."""
         if not self._writes:
             self._hub.loop.run_callback(self._write)
         self._writes.append(write)
@@ -47,16 +47,16 @@ class Turn:
         read, self._read, self._size = self._read, [], 0
         for reader in read:
             if waiter := reader.waiter:
-                taker, came = reader.taker, reader.came
+                on_bytes, came = reader.on_bytes, reader.came
                 try:
-                    if taker and came and type(came) is bytes and taker(came):
+                    if on_bytes and came and type(came) is bytes and on_bytes(came):
                         reader.came = None
                     else:
                         waiter.switch()
-                except Exception:  # noqa: BLE001 - a bug, which must not be one of all others
+                except Exception:  # noqa: BLE001 - a bug, which must not affect other readers
                     self._hub.handle_error(reader, *sys.exc_info())
-                    if reader.taker:  # it may be its own: then what came is for the waiter
-                        reader.taker = None
+                    if reader.on_bytes:  # the callback may be at fault: leave the bytes to the waiter
+                        reader.on_bytes = None
                         self.use(reader, 0)
 
     def _write(self) -> None:
@@ -72,7 +72,7 @@ _turns: dict[Any, Turn] = {}
 
 
 def turn() -> Turn:
-    """Return the one of this thread's hub."""
+    """Return the Turn of this thread's hub."""
     hub = gevent.get_hub()
     found = _turns.get(hub)
     if found is None:
@@ -81,16 +81,16 @@ def turn() -> Turn:
 
 
 class Reader:
-    """Reads a descriptor that does not block, for one greenlet at a time. `waiter` is who waits, None if nobody does.
+    """Reads a non-blocking descriptor for one greenlet at a time. `waiter` is that greenlet, None if none waits.
 
-    Nothing is read before somebody wants it. `came` is what was read and nobody has taken yet. `taker` is offered it in
-    the hub before the waiter is woken, and returns whether it has taken it.
+    It reads only while a greenlet waits. `came` holds bytes that were read and not returned yet. In the hub, before the
+    waiter is woken, they are passed to `on_bytes`, which returns whether it has handled them.
 
-    A read without a size of its own is large after one that would have filled a small one, and else small.
+    Without a given size, a read is large if the one before filled a small one, else small.
     """
 
     waiter: greenlet.greenlet | None = None
-    taker: Callable[[bytes], bool] | None = None
+    on_bytes: Callable[[bytes], bool] | None = None
     came: bytes | OSError | None = None
     _size = SMALL_READ
     _listens = False
@@ -103,7 +103,7 @@ class Reader:
         self._readable = self._hub.loop.io(descriptor, 1)
 
     def read(self, size: int = 0) -> bytes:
-        """Return what has come, after letting others run; b'' at the end. Raises OSError. For `size` see the class."""
+        """Return the bytes read, after letting others run; b'' at the end. Raises OSError. For `size` see the class."""
         while (came := self.came) is None:
             self._size = size or self._size
             self.waiter = greenlet.getcurrent()
@@ -119,25 +119,25 @@ class Reader:
         try:
             raise came  # type: ignore[misc] # it is an error
         finally:
-            del came  # else it and this frame would keep each other
+            del came  # else it and this frame would refer to each other
 
     @property
     def holds(self) -> bool:
-        """Whether something was read that nobody has taken yet."""
+        """Whether bytes were read that `read` has not returned yet."""
         return self.came is not None
 
     def start(self, unread: Callable[[], None]) -> None:
-        """Call this, in the hub, whenever there is something that nobody reads, until `stop` is called."""
+        """Call `unread` in the hub whenever there is data and no greenlet waits for it, until `stop` is called."""
         self._unread = unread
         if not self._listens:
             self._listen()
 
     def stop(self) -> None:
-        """Do not call it any more."""
+        """Stop calling it."""
         self._unread = None
 
     def close(self) -> None:
-        """End it. The descriptor is not closed."""
+        """Stop reading. The descriptor is not closed."""
         self._readable.stop()
         self._readable.close()
 
@@ -146,7 +146,7 @@ class Reader:
         self._readable.start(self._come)
 
     def _come(self) -> None:
-        # In the hub. For as long as one read follows the other, the loop need not be told to listen.
+        # In the hub. While reads follow each other, the watcher stays started.
         if self.waiter is None:
             if self._unread:
                 self._unread()
@@ -156,7 +156,7 @@ class Reader:
         elif self.came is None:
             try:
                 came = self.came = os.read(self._descriptor, self._size)
-            except BlockingIOError:  # a false alarm
+            except BlockingIOError:  # spurious readiness
                 return
             except OSError as error:
                 self.came = error

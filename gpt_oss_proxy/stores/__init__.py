@@ -1,1 +1,1 @@
-"""What outlives a request: what workers share."""
+"""State that outlives a request: what the workers share."""

@@ -1,9 +1,9 @@
-"""The other workers of this gateway: which of them has an answer that another request may get, and reading it there.
+"""Finds the other worker that has an answer which a request may get, and reads the answer from it.
 
-In a folder that all workers share, an answer's name is a symbolic link to the worker that has it: to make one is
-atomic, so of two workers that begin the same answer at the same moment one is the first. Of answers that their clients
-left there may be several of one name; each has a link of its own. Each worker listens on a Unix socket there. A frame
-is four bytes of length and a MessagePack.
+In a folder that all workers share, the name of an answer is a symbolic link to its worker. Creating a link is atomic:
+if two workers begin the same answer at the same moment, one of them is the first. Answers that their clients left may
+share a name, so each has its own numbered link. Each worker listens on a Unix socket in the folder. A frame is a length
+of four bytes and a MessagePack.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from gevent.server import StreamServer
 
 from gpt_oss_proxy import errors
 from gpt_oss_proxy.chat.events import Event, Lists
-from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete
+from gpt_oss_proxy.errors import GatewayError, InvalidField, UpstreamIncomplete
 from gpt_oss_proxy.net.client_watch import ClientWatch
 from gpt_oss_proxy.net.lists import ClosableLists
 
@@ -29,11 +29,11 @@ _log = logging.getLogger(__name__)
 _LENGTH = struct.Struct(">I")
 _LONGEST_LINE = 256
 _CONNECT_SECONDS = 2.0
-_MOST_OFFERS = 8  # of one name in all workers; of more than that each worker finds its own
+_MOST_OFFERS = 8  # per name, in all workers; further ones are found by their own worker only
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Which upstream an answer comes from, as far as is known, and the request's fields that have no effect there."""
+    """The upstream that an answer comes from, as far as known, and the request's fields without effect there."""
 
     upstream: str
     ignored: tuple[str, ...]
@@ -47,10 +47,10 @@ class Joinable(Protocol):
     body: str
 
     def read(self) -> ClosableLists:
-        """Return its lists, which must be closed."""
+        """Return its batches, which must be closed."""
 
     def origin(self) -> Origin:
-        """Return where it comes from: with the first output that is certain."""
+        """Return the answer's origin, which is certain from the first output on."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -66,12 +66,13 @@ class _Error(msgspec.Struct, frozen=True):
     param: str | None
     retry_after: str | None
     should_retry: bool | None
+    field: tuple[tuple[str | int, ...], str, bool] | None = None  # of an InvalidField: path, text, is_named
 
 
 class _Frame(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A head, events, or the end; with nothing in it a sign of life, or, where a head is due, that there is no answer.
+    """A head, events, or the end. An empty frame is a sign of life; in place of a head it means "no answer".
 
-    `origin` is set where it has changed since the frame before.
+    `origin` is set if it has changed since the frame before.
     """
 
     head: _Head | None = None
@@ -86,7 +87,7 @@ _decode = msgspec.msgpack.Decoder(_Frame).decode
 
 
 class Remote:
-    """An answer that another worker has. It must be read, or its lists closed."""
+    """An answer in another worker. It must be read, or its batches closed."""
 
     def __init__(self, head: _Head, connection: socket.socket, frames: IO[bytes]) -> None:
         self.id = head.id
@@ -101,7 +102,7 @@ class Remote:
         return self._origin
 
     def read(self) -> "RemoteLists":
-        """Return its lists. They raise its GatewayError; UpstreamIncomplete if that worker died."""
+        """Return its batches. They raise its GatewayError, or UpstreamIncomplete if that worker died."""
         return RemoteLists(self._read(), self._frames, self._connection)
 
     def _read(self) -> Lists:
@@ -118,7 +119,7 @@ class Remote:
 
 
 class RemoteLists:
-    """Lists that come over a connection, which is closed with them, also before the first was read."""
+    """Batches from a connection. Closing them closes the connection, even before the first was read."""
 
     def __init__(self, lists: Lists, *closed: IO[bytes] | socket.socket) -> None:
         self._lists = lists
@@ -131,7 +132,7 @@ class RemoteLists:
         return next(self._lists)
 
     def close(self) -> None:
-        """Close the connection: that worker sees that this reader has left."""
+        """Close the connection: the other worker sees that this reader has left."""
         with contextlib.ExitStack() as closing:
             for one in self._closed:
                 closing.callback(one.close)
@@ -139,24 +140,24 @@ class RemoteLists:
 
 
 class Peers:
-    """The workers' meeting place. Without a folder there are no others."""
+    """The directory of the workers' answers. Without a folder a worker finds only its own."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = Path(folder) if folder else None
         self._me = ""
-        self.lent = 0  # how many clients of other workers read calls of this one
+        self.lent = 0  # number of readers in other workers that read this one's answers
 
     def listen(self, find: Callable[[str], Joinable | None]) -> None:
-        """Answer the other workers from now on; `find` returns the answer of a name. Called in each worker."""
+        """Serve the other workers from now on; `find` returns the answer of a name. Called in each worker."""
         if not self._folder:
             return
         me = _socket_name(os.getpid())
         listener = socket.socket(socket.AF_UNIX)
         listener.setblocking(False)
         try:
-            (self._folder / me).unlink(missing_ok=True)  # of a dead worker that had our number
+            (self._folder / me).unlink(missing_ok=True)  # left by a dead worker with the same process id
             listener.bind(str(self._folder / me))
-        except OSError as error:  # the folder is gone, full, or its name too long for a socket
+        except OSError as error:  # the folder is missing or full, or its name is too long for a socket
             _log.error("retries find the answers of their own worker only: %s", error)
             listener.close()
             return
@@ -172,25 +173,25 @@ class Peers:
             self.lent -= 1
 
     def find(self, name: str, body: str) -> Remote | None:
-        """Return the answer of this name that another worker has. One to another body comes without its lists."""
+        """Return another worker's answer of this name. An answer to a different body comes without its batches."""
         try:
             owner = os.readlink(self._link(name)) if self._me else self._me
-        except OSError:  # there is none, or the folder is gone
+        except OSError:  # no such link, or the folder is missing
             return None
         return None if owner == self._me else self._ask(owner, name, body)
 
     def claim(self, name: str, body: str) -> Remote | None:
-        """Return what `find` does, or None and the name is ours."""
+        """Return what `find` does, or None after registering the name for this worker."""
         while self._me:
             try:
                 os.symlink(self._me, self._link(name))
             except FileExistsError:
                 pass
-            except OSError:  # the folder is gone or full: then there are no others
+            except OSError:  # the folder is missing or full: no other worker is reachable
                 return None
             else:
                 return None
-            with contextlib.suppress(FileNotFoundError):  # given up in this very moment
+            with contextlib.suppress(FileNotFoundError):  # released in this very moment
                 owner = os.readlink(self._link(name))
                 found = None if owner == self._me else self._ask(owner, name, body)
                 if found is None:
@@ -199,9 +200,9 @@ class Peers:
         return None
 
     def offer(self, name: str) -> str:
-        """Let other workers find an answer of this name here, beside those that have the same name.
+        """Register an answer of this name for other workers, beside others of the same name.
 
-        Returns the entry that has to be released, "" if there is none: then only this worker finds it.
+        Returns the entry to be released, or "" if there is none: then only this worker finds the answer.
         """
         for number in range(_MOST_OFFERS) if self._me else ():
             entry = f"{name}.{number}"
@@ -209,38 +210,38 @@ class Peers:
                 os.symlink(self._me, self._link(entry))
             except FileExistsError:
                 continue
-            except OSError:  # the folder is gone or full
+            except OSError:  # the folder is missing or full
                 break
             return entry
         return ""
 
     def adopt(self, name: str, body: str) -> Remote | None:
-        """Return an answer of this name that another worker offers: each is given once."""
+        """Return an answer of this name that another worker offers. Each is given to one request."""
         for number in range(_MOST_OFFERS) if self._me else ():
             if found := self.find(f"{name}.{number}", body):
                 return found
         return None
 
     def _seize(self, name: str) -> None:
-        """Make the name ours, whoever's it was."""
+        """Register the name for this worker, even if another one had it."""
         link = self._link(name)
         ours = f"{link}.{self._me}"
-        with contextlib.suppress(OSError):  # the folder is gone or full: then the others do not find it
+        with contextlib.suppress(OSError):  # the folder is missing or full: the other workers do not find it
             with contextlib.suppress(FileExistsError):
                 os.symlink(self._me, ours)
             os.replace(ours, link)
 
     def release(self, name: str) -> None:
-        """Give the name up, if it is ours."""
+        """Remove the entry if it belongs to this worker."""
         with contextlib.suppress(OSError):
             if name and self._me and os.readlink(self._link(name)) == self._me:
                 os.unlink(self._link(name))
 
     def bury(self, pid: int) -> None:
-        """Remove what a dead worker has left."""
+        """Remove the socket and the entries of a dead worker."""
         dead = _socket_name(pid)
         found: list[Path] = []
-        with contextlib.suppress(OSError):  # the folder is gone, or no descriptor is left: the master must go on
+        with contextlib.suppress(OSError):  # no folder or no descriptor is left: the master must go on
             found += self._folder.iterdir() if self._folder else ()
         for path in found:
             with contextlib.suppress(OSError):
@@ -258,7 +259,7 @@ class Peers:
             connection.connect(f"{self._folder}/{owner}")
             connection.sendall(f"{name.partition('.')[0]} {body}\n".encode())
             frame = _receive(frames)
-        except OSError:  # it is dead
+        except OSError:  # that worker is dead
             frame = None
         if frame is None or frame.head is None:
             frames.close()
@@ -273,14 +274,15 @@ def _socket_name(pid: int) -> str:
 
 
 def _serve(connection: socket.socket, find: Callable[[str], Joinable | None]) -> None:
-    with connection, contextlib.suppress(OSError):  # that worker, or its client, has gone
+    with connection, contextlib.suppress(OSError):  # the other worker, or its client, has gone
         with connection.makefile("rb") as lines:
             name, _, body = lines.readline(_LONGEST_LINE).strip().decode("ascii", "replace").partition(" ")
         answer = find(name)
         if answer is None or answer.body != body:
             _send(connection, _Frame(head=_head(answer)))
             return
-        # Before a send, which may wait: an answer that was left is given up at the end of its time, unless it is read.
+        # Read before sending, which may wait: an answer that was left is dropped when its time is over unless it has a
+        # reader.
         with contextlib.closing(answer.read()) as lists:
             _send(connection, _Frame(head=_head(answer)))
             reader: Any = gevent.getcurrent()
@@ -328,11 +330,15 @@ def _receive(frames: IO[bytes]) -> _Frame | None:
 
 
 def _wire_of(error: GatewayError) -> _Error:
+    field = (error.path, error.text, error.is_named) if isinstance(error, InvalidField) else None
     name = type(error).__name__
-    return _Error(name, error.message, error.code, error.param, error.retry_after, error.should_retry)
+    return _Error(name, error.message, error.code, error.param, error.retry_after, error.should_retry, field)
 
 
 def _error_of(wire: _Error) -> GatewayError:
+    if wire.field:
+        path, text, is_named = wire.field
+        return InvalidField(path, text, code=wire.code, is_named=is_named)
     kind: type[GatewayError] = getattr(errors, wire.kind)
     return kind(
         wire.message, code=wire.code, param=wire.param, retry_after=wire.retry_after, should_retry=wire.should_retry

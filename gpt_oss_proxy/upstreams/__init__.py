@@ -1,1 +1,1 @@
-"""One file a wire protocol: what is asked of an upstream, and what its answer means."""
+"""One file per wire protocol: how a request is encoded for an upstream, and how its answer is decoded."""

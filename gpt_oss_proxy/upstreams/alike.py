@@ -1,7 +1,7 @@
-"""Events that differ in nothing but a text, as nearly all events of an answer do: of those only the text is looked at.
+"""Recognises events that differ only in one JSON string, as nearly all events of an answer do, without parsing them.
 
-Whoever knows what one of them means knows what all of them mean, however many come together: they are found by a
-search for what stands between two texts, and the texts are decoded by one call.
+The bytes around the string identify such an event: however many come together, a search finds the bytes between two
+strings, and one call decodes all strings.
 """
 
 import itertools
@@ -10,29 +10,29 @@ from typing import Final
 import msgspec
 
 _COMMA = b'","'
-_LONG = 100  # bytes
+_LONG = 100  # bytes; see Alike.__init__
 _SHORT = 16
 _text: Final = msgspec.json.Decoder(str)
 _texts: Final = msgspec.json.Decoder(list[str])
 
 
 class Alike:
-    """What stands before the text of such events, its quotation mark included, and what behind it, to the event's end.
+    """The template: the bytes before an event's text (with its opening quotation mark), and those behind it to its end.
 
-    There is a line end in `tail`, and none in a JSON text: so an event ends where `tail` comes first.
+    `tail` contains a line end, and JSON strings contain none: so an event ends at the first `tail`.
     """
 
     def __init__(self, head: bytes, tail: bytes) -> None:
         self._head = head
         self._tail = tail
         self._between = tail + head
-        # The more letters are looked for, the slower is the search: of much only the beginning is, `tail` included.
+        # Long needles make the search slow: of a long one only the beginning is searched, which always includes `tail`.
         most = len(self._between) if len(self._between) < _LONG else max(_SHORT, len(tail))
         self._needle, self._rest = self._between[:most], self._between[most:]
-        self._start = len(head) - len(self._rest)  # where the rest stands before the first text
+        self._start = len(head) - len(self._rest)  # where the unsearched rest stands before the first text
 
     def read_all(self, data: bytes) -> str:
-        """Return the text of data that are whole events of this kind and nothing else, else ''."""
+        """Return the text of `data` if it consists of whole events of this kind only, else ''."""
         if not (data.startswith(self._head) and data.endswith(self._tail)):
             return ""
         if self._between in data:
@@ -44,37 +44,37 @@ class Alike:
             return ""
 
     def read(self, data: bytes) -> tuple[str, int]:
-        """Return the text of the whole events of this kind that `data` begins with, and how many bytes they are.
+        """Return the text of the whole events of this kind that `data` begins with, and their size in bytes.
 
-        ('', 0) if there are none, or if one is not as it should be: then they are to be read with more patience.
+        Returns ('', 0) if there are none, or if one is unusual: such events must be parsed.
         """
         if not data.startswith(self._head):
             return "", 0
         pieces = data[self._start :].rsplit(self._needle)  # several times as fast as split
         pieces[-1], end, _ = pieces[-1].partition(self._tail)
-        if not end:  # it is cut
+        if not end:  # the last event is incomplete
             pieces.pop()
         if self._rest:
             pieces = self._without_rest(pieces, data)
-        told = _COMMA.join(pieces)
-        if b"\n" in told:  # something else stands between some of them
+        joined = _COMMA.join(pieces)
+        if b"\n" in joined:  # other bytes stand between some of them
             pieces = self._first_ones(pieces)
-            told = _COMMA.join(pieces)
-        # A text whose last quotation mark is escaped would go on in the next one.
-        if b"\\" in told and (told.endswith(b"\\") or b"\\" + _COMMA in told):
+            joined = _COMMA.join(pieces)
+        # A text that ends with an escaped quotation mark would continue in the next one.
+        if b"\\" in joined and (joined.endswith(b"\\") or b"\\" + _COMMA in joined):
             return "", 0
         try:
-            texts = _texts.decode(b'["%b"]' % told)
+            texts = _texts.decode(b'["%b"]' % joined)
         except ValueError:
             return "", 0
-        if len(texts) != len(pieces):  # what looks like a text is more than one
+        if len(texts) != len(pieces):  # a supposed text consists of several JSON strings
             return "", 0
         text = "".join(texts)
-        size = len(told) - len(_COMMA) * (len(pieces) - 1) + len(self._between) * len(pieces)
+        size = len(joined) - len(_COMMA) * (len(pieces) - 1) + len(self._between) * len(pieces)
         return (text, size) if text else ("", 0)
 
     def _without_rest(self, pieces: list[bytes], data: bytes) -> list[bytes]:
-        """Return the texts of the first pieces that are as they should be: behind the needle comes the rest."""
+        """Return the texts of the leading pieces in which the unsearched rest follows the needle."""
         while pieces and not pieces[-1].startswith(self._rest):  # other events often come last
             pieces.pop()
         size = len(self._rest)
@@ -91,13 +91,14 @@ class Alike:
 
 
 def learn(record: bytes, text: str, begin: bytes, end: bytes) -> Alike | None:
-    """Return what events are like that say what this record says, but another text; None if it is not sure.
+    """Return the template of the events that differ from `record` only in `text`; None if it is ambiguous.
 
-    `text` is what the record says, one of its JSON strings. `begin` and `end` stand around a record in its stream.
+    `text` is one of the record's JSON strings. `begin` and `end` are the bytes around a record in its stream.
     """
-    if b"\\" in record or b"\n" in record:  # without escapes a string is written in one way only
+    if b"\\" in record or b"\n" in record:  # without escapes a string has only one spelling
         return None
-    # If the text is ":", what is found may stand between a name and its value; then only the same text is like it.
+    # A text that equals JSON punctuation (":") may match elsewhere; the template then only matches itself, which is
+    # safe.
     before, found, after = record.partition(b'"%b"' % text.encode("utf-8", "surrogatepass"))
     if not found or found in after:
         return None

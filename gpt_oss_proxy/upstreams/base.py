@@ -1,7 +1,7 @@
-"""What every upstream is: a request encoded, sent, and its answer decoded into neutral events.
+"""The base of all upstreams: encode a request, send it, and decode its answer into neutral events.
 
-An upstream is one file: a pure `Decoder` (bytes → events, see decoder.py), a pure `build_body`, and a class that names
-them. Everything that HTTP can do to it is here and in transport.py.
+An upstream is one file: a pure `Decoder` (bytes → events, see decoder.py), a pure `build_body`, and a class that uses
+both. All HTTP is handled here and in transport.py.
 """
 
 import abc
@@ -24,7 +24,7 @@ from gpt_oss_proxy.upstreams.status_error import StatusError, error_from_status,
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model that can be asked for. `created` is in Unix seconds, `context_length` in tokens, None if not known."""
+    """A model that the upstream serves. `created` is in Unix seconds, `context_length` in tokens, None if not known."""
 
     id: str
     owned_by: str
@@ -33,21 +33,21 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Upstream(abc.ABC):
-    """A server that answers chats. One instance serves all requests of a worker; it keeps no state of any of them."""
+    """A server that answers chats. One instance serves all requests of a worker, and keeps no state per request."""
 
     name: str
     native_options: frozenset[str] | None = frozenset()  # request fields that reach the model; None = all of them
-    leaks_harmony = False  # its models are gpt-oss: the markup of their own format may come as text
-    grace_seconds = 2.0  # how long the body's end is awaited after the protocol's terminal event
-    repeatable = False  # True: a POST that it may have accepted may be sent again, it does no harm
+    leaks_harmony = False  # its models are gpt-oss: their own markup may appear in the text
+    grace_seconds = 2.0  # how long to wait for the body's end after the protocol's terminal event
+    repeatable = False  # True: a POST that it may have accepted can be sent again without harm
 
     def __init__(self, transport: Transport, url: str = "") -> None:
-        """`url` is where it is."""
+        """`url` is the server's."""
         self._transport = transport
         parts = urlsplit(url)
         self.host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or ""  # without a password
-        self.report: Callable[[GatewayError | None], None] = lambda _: None  # is told how each answer ends, None = well
-        self.unknown_reasons = 0  # answers that ended with a word that is not known
+        self.report: Callable[[GatewayError | None], None] = lambda _: None  # called at each answer's end, None = well
+        self.unknown_reasons = 0  # answers that ended with an unknown finish reason
 
     @abc.abstractmethod
     def models(self) -> tuple[Model, ...]:
@@ -58,19 +58,19 @@ class Upstream(abc.ABC):
         return self.models()
 
     def drop_idle(self) -> None:
-        """Close idle connections: processes that are forked must not share them."""
+        """Close idle connections: forked processes must not share them."""
         self._transport.close()
 
     @abc.abstractmethod
     def build(self, request: ChatRequest) -> tuple[str, Mapping[str, str], bytes]:
-        """Return (URL, headers, body) of the POST that asks this. Raises InvalidRequest for what it cannot take."""
+        """Return (URL, headers, body) of the POST for the request. Raises InvalidRequest for what it cannot express."""
 
     @abc.abstractmethod
     def decoder(self, headers: Mapping[str, str], request: ChatRequest) -> Decoder:
         """Return a fresh decoder for an answer with these (case-insensitive) headers. Raises UpstreamProtocolError."""
 
     def send(self, request: ChatRequest) -> requests.Response:
-        """Return the head of the answer; a subclass may ask for something else after a refusal.
+        """Return the response with its body unread; a subclass may send a changed request after a refusal.
 
         Raises StatusError, or a GatewayError.
         """
@@ -78,17 +78,17 @@ class Upstream(abc.ABC):
         return self.post(url, {**headers, **request.trace}, body)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> requests.Response:
-        """Return the head of the answer to this POST. Raises StatusError, or a GatewayError."""
+        """Return the response to this POST with its body unread. Raises StatusError, or a GatewayError."""
         try:
             return self._transport.send("POST", url, headers=headers, body=body)
         except HTTPStatusError as error:
             raise read_status(error) from error
 
     def stream(self, request: ChatRequest, shortcut: Shortcut | None = None) -> Lists:
-        """Yield the events of the answer, a list for each read; [] says that the upstream is alive. The last is Finish.
+        """Yield the answer's events, one batch per read; [] means that the upstream is alive. The last event is Finish.
 
-        Text that takes the shortcut is in none of the lists. Raises a GatewayError. Closing the iterator closes the
-        connection. After Finish it may be run on, to let the connection return to its pool.
+        Text delivered by the shortcut is in none of the batches. Raises a GatewayError. Closing the iterator closes the
+        connection. After Finish, iterating on lets the connection return to its pool.
         """
         try:
             yield from self._answer(request, shortcut)
@@ -120,9 +120,9 @@ class Upstream(abc.ABC):
                     if not decoder.complete:
                         deadline = None
                     elif not decoder.failure and (decoder.ended or is_read(response)):
-                        last = events  # they are told together with the end
+                        last = events  # delivered together with the end
                         continue
-                    elif events or deadline is None:  # what means nothing gives no further time
+                    elif events or deadline is None:  # records without events do not extend the grace period
                         deadline = time.monotonic() + self.grace_seconds
                     if shortcut and decoder.knows_more:
                         offer(response, partial(decoder.take, shortcut))
@@ -134,13 +134,13 @@ class Upstream(abc.ABC):
                 if isinstance(events[-1], Finish):
                     self.report(None)
                 yield events
-            if decoder.ended:  # else there is no rest, or it was waited for in vain
+            if decoder.ended:  # else there is no rest, or waiting for it was in vain
                 self._read_rest(response, blocks)
         finally:
             response.close()
 
     def _read_rest(self, response: requests.Response, blocks: Iterator[bytes]) -> None:
-        """The client has its answer; the rest is for the pool, which takes only connections read to their end."""
+        """Read on after the answer is complete: the pool accepts only connections that were read to their end."""
         deadline = time.monotonic() + self.grace_seconds
         try:
             while _next_before(response, blocks, deadline) is not None:
@@ -150,7 +150,7 @@ class Upstream(abc.ABC):
 
 
 def _end(decoder: Decoder, last: list[Event]) -> Iterator[list[Event]]:
-    """Yield these events and those of the end, together if there is a good end."""
+    """Yield these events and those of the end, in one batch if the answer ends well."""
     try:
         end = decoder.close()
     except GatewayError:
@@ -166,6 +166,6 @@ def _next_before(response: requests.Response, blocks: Iterator[bytes], deadline:
     if seconds <= 0 or is_read(response):
         return None
     block: bytes | None = None
-    with gevent.Timeout(seconds, False):  # type: ignore[arg-type] # False: at the end of its time the block is left
+    with gevent.Timeout(seconds, False):  # type: ignore[arg-type] # False: no exception, the block just ends
         block = next(blocks, None)
-    return block  # noqa: RET504 - None, when the time is over
+    return block  # noqa: RET504 - None after the deadline

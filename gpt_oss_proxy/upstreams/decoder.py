@@ -1,4 +1,4 @@
-"""Bytes of one answer → neutral events: what the decoders of all upstreams have in common."""
+"""Bytes of one answer → neutral events: the base of all upstreams' decoders."""
 
 import abc
 import itertools
@@ -16,18 +16,18 @@ from gpt_oss_proxy.upstreams.alike import Alike, learn
 from gpt_oss_proxy.upstreams.values import kept, whole
 
 _REFERENCE = re.compile(r"[A-Za-z0-9_=-]{1,128}")  # no URL, host name or address: it goes into a header and the log
-_LOST = "\ufffd"  # what can be said of half a character
-_LESSONS = 8  # records in a row that are looked at for what the next ones are like
+_LOST = "\ufffd"  # replaces an unpaired surrogate
+_LESSONS = 8  # records in a row from which a template is inferred, until one matches
 _LONGEST_ANSWER = 32 * 1024 * 1024  # characters of an answer and its reasoning; no model comes near
 
 
 class _Mender:
-    """Joins characters that were cut between their UTF-16 surrogates; UTF-8 cannot hold the halves."""
+    """Joins characters that were cut between their UTF-16 surrogates; UTF-8 cannot encode the halves."""
 
     held = ""
 
     def mend(self, text: str) -> str:
-        """Return the text that can be said now."""
+        """Return the text without a trailing half, which is held for the next call."""
         text = self.held + text
         self.held = ""
         if text and "\ud800" <= text[-1] <= "\udbff":
@@ -37,34 +37,34 @@ class _Mender:
 
 
 class Decoder(abc.ABC):
-    """Bytes of one answer → events, wherever the bytes are cut. Pure: no clock, no sockets.
+    """Bytes of one answer → events, however the bytes are cut. Pure: no clock, no sockets.
 
-    A subclass says what one record (the data of an SSE event, a line) means. An error that a record tells of does not
-    lose the events before it: it is kept in `failure`, to be raised when they have been delivered.
+    A subclass decodes one record (the data of an SSE event, a line). An error in a record does not discard the events
+    before it: it is stored in `failure`, to be raised after they were delivered.
     """
 
-    TEXT_MARK = b""  # stands in all records that bring text: from one of them one may learn what the next are like
+    TEXT_MARK = b""  # in all records that bring text, and so a candidate for the template of the next ones
     failure: GatewayError | None = None
-    complete = False  # the protocol's terminal event has come: a break from now on does no harm
+    complete = False  # the protocol's terminal event has come: a broken connection does no harm now
     ended = False  # nothing more can come: the body's end need not be awaited
-    on_text: Callable[[str], None] | None = None  # is told what `more_text` has found
-    _heard = False  # the data that were fed last have completed a record
+    on_text: Callable[[str], None] | None = None  # called with what `more_text` has found
+    _heard = False  # the last data fed have completed a record
 
     def __init__(self, framer: sse.Decoder | sse.LineDecoder) -> None:
         self._framer = framer
         self._events: list[Event] = []
-        self._run: list[str] = []  # text that will be one event: much of it may come in one read
+        self._run: list[str] = []  # text that becomes one event: one read may bring much of it
         self._run_kind: type[TextDelta | ReasoningDelta] = TextDelta
-        self._alike: Alike | None = None  # what the next event is like, if it brings more text
+        self._alike: Alike | None = None  # the template of the next event, if it brings more text
         self._lessons = _LESSONS
         self._started = False
         self._said = 0  # characters of the text
-        self._room = _LONGEST_ANSWER  # for characters of the text, beside the rest of the answer
+        self._room = _LONGEST_ANSWER  # remaining limit for the text's characters, after the rest of the answer
         self._text = _Mender()
         self._reasoning = _Mender()
 
     def feed(self, data: bytes) -> list[Event] | None:
-        """Return the events that `data` completes; [] if it told nothing new, None if it completed no record at all."""
+        """Return the events that `data` completes; [] for records without events, None if no record is complete."""
         if self.take(self._keep, data):
             return self._take()
         self._heard = False
@@ -72,7 +72,7 @@ class Decoder(abc.ABC):
             self._decode_all(data)
         except (UpstreamProtocolError, UpstreamTooLarge) as error:
             if self.complete:
-                self.ended = True  # the answer is whole, whatever nonsense follows it
+                self.ended = True  # the answer is complete, whatever invalid data follows
             else:
                 self.failure = error
         except GatewayError as error:
@@ -80,26 +80,26 @@ class Decoder(abc.ABC):
         return self._take() if self._heard or self._run or self._events or self.failure else None
 
     def raise_failure(self) -> None:
-        """Raise what a record has told of."""
+        """Raise the error of the failed record."""
         try:
             raise self.failure or UpstreamProtocolError
         finally:
-            self.failure = None  # it would keep us, and we it
+            self.failure = None  # it and the decoder would refer to each other
 
     @property
     def position(self) -> int:
-        """The length of the text so far, in characters, with half a character that waits for its other half."""
+        """The length of the text so far, in characters, with a held surrogate."""
         return self._said + len(self._text.held)
 
     @property
     def knows_more(self) -> bool:
-        """Whether it knows what more text would look like, so that it may take it."""
+        """Whether it has a template for more text, so that `take` can accept it."""
         return self._alike is not None
 
     def take(self, shortcut: Shortcut, data: bytes) -> bool:
-        """Tell the text of data that bring nothing but more of it, as nearly all reads of a slow answer do.
+        """Pass text to the shortcut if `data` brings only more text, as nearly all reads of a slow answer do.
 
-        False if they bring something else, or the shortcut is closed: nothing has happened, and they are to be fed.
+        Returns False, without side effects, if it brings anything else or the shortcut declines: then feed it.
         """
         alike, framer = self._alike, self._framer
         if not alike or self.complete or not framer.at_start or len(data) > framer.max_bytes:
@@ -119,7 +119,7 @@ class Decoder(abc.ABC):
         return True
 
     def close(self) -> list[Event]:
-        """Return the last events, Finish among them: the body has ended. Raises UpstreamIncomplete and its kin."""
+        """Return the last events, Finish among them, at the end of the body. Raises UpstreamIncomplete and its kin."""
         self._flush()
         self.finish()
         return self._take()
@@ -133,15 +133,15 @@ class Decoder(abc.ABC):
                 data = data[size:]
             if not data or self.ended:
                 return
-            # Each look for what is alike goes through all the rest, so there are not many of them.
+            # Each attempt with the template scans all the rest, so their number is limited.
             size = self._next_size(data) if number < _LESSONS else len(data)
             self._decode_records(data[:size])
             data = data[size:]
 
     def _next_size(self, data: bytes) -> int:
-        """Return how much is read next, in bytes: to the end of a text, which may teach what those behind it are like.
+        """Return how many bytes to read next: up to the end of one text record, from which the template is inferred.
 
-        It is the last of what is read, and the only one. All is read together where there is nothing to learn.
+        That record is the last of these bytes, and their only text. Without anything to infer, it is all of them.
         """
         if not (self._lessons and self.TEXT_MARK):
             return len(data)
@@ -159,7 +159,7 @@ class Decoder(abc.ABC):
         texts: list[bytes] = []
         try:
             for record in self._framer.feed(data):
-                if record:  # blank lines without end are no sign of life
+                if record:  # blank lines do not count as a sign of life
                     self._heard = True
                 if mark and mark in record:
                     texts.append(record)
@@ -171,7 +171,7 @@ class Decoder(abc.ABC):
                 self.decode(record)
                 if self.ended:
                     break
-        finally:  # an error of the framer must not lose what came before it
+        finally:  # an error of the framer must not discard the records before it
             if texts:
                 self._decode_texts(texts)
 
@@ -181,12 +181,12 @@ class Decoder(abc.ABC):
             self._say_more(text)
         else:
             self._alike = None
-            told = self.decode_texts(records)
-            for rest in records[told:]:
+            emitted = self.decode_texts(records)
+            for rest in records[emitted:]:
                 self.decode(rest)
-            text = self.more_text(record) if told == len(records) == 1 else ""  # what follows it may be like it
+            text = self.more_text(record) if emitted == len(records) == 1 else ""  # the sample for a template
         if text and self._lessons:
-            self._lessons -= 1  # where they are in vain, as all events differ, there is an end
+            self._lessons -= 1  # give up inferring where all records differ
             self._alike = learn(record, text, self._framer.BEGIN, self._framer.END) or self._alike
 
     def _say_more(self, text: str) -> None:
@@ -196,37 +196,37 @@ class Decoder(abc.ABC):
         self.say(text)
 
     def more_text(self, record: bytes) -> str:  # noqa: ARG002 - a hook
-        """Return the text of a record that brings more of what on_text last, and nothing else; '' if it is not so.
+        """Return the text of a record that only continues the last text; '' for any other record.
 
-        What holds for a record holds for all that follow at once and differ from it in this text only.
+        The result must hold for all records that directly follow and differ only in this text.
         """
         return ""
 
     def decode_texts(self, records: list[bytes]) -> int:  # noqa: ARG002 - a hook
-        """Emit what the first of these records mean if they bring only text, and return how many they are."""
+        """Emit the text of the leading records if they bring only text, and return their number."""
         return 0
 
     @abc.abstractmethod
     def decode(self, record: bytes) -> None:
-        """Emit what one record means. Raises a GatewayError if it tells of a failure or is malformed."""
+        """Emit what one record means. Raises a GatewayError if it reports a failure or is malformed."""
 
     @abc.abstractmethod
     def finish(self) -> None:
-        """Emit what the end of the body means: Finish if the answer is whole. Raises a GatewayError if it is not."""
+        """Emit what the end of the body means: Finish if the answer is complete. Raises a GatewayError if it is not."""
 
     def emit(self, event: Event) -> None:
-        """Add one event to the list that the current bytes complete."""
+        """Add one event to the batch."""
         self._end_run()
         self._events.append(event)
 
     def start(self, reference: str) -> None:
-        """Tell the upstream's own id of this answer, once."""
+        """Emit Started with the upstream's own id of this answer, once."""
         if not self._started and _REFERENCE.fullmatch(reference):
             self._started = True
             self.emit(Started(reference))
 
     def say(self, text: str) -> None:
-        """Add text of the answer; half a character waits for its other half."""
+        """Add text of the answer; a trailing half of a surrogate pair is held."""
         if self._text.held or not text.isascii():
             text = self._text.mend(text)
         if text:
@@ -270,7 +270,7 @@ class Decoder(abc.ABC):
             self._run.clear()
 
     def _grow(self, length: int) -> None:
-        """Bound what an answer costs: the whole answer and its count of tokens keep all of it."""
+        """Count towards the limit of the answer's size: the whole answer and its token count are kept in memory."""
         self._room -= length
         if self._said > self._room:
             raise UpstreamTooLarge

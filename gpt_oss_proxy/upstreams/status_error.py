@@ -1,8 +1,8 @@
-"""What upstreams say of their failures, by an HTTP status, in a body, or within an answer → errors of ours.
+"""Maps the failures that upstreams report (by HTTP status, in a body, or within an answer) to our errors.
 
 Sources of the forms: OpenAI, Azure, Anthropic, Google (an array, status words), FastAPI (`detail`), vLLM (`object:
 error`), OpenRouter (an error beside a choice, its status as `code`), Ollama and llama.cpp (a text). The table of our
-errors is the contract's.
+errors is that of docs/contract.md.
 """
 
 import json
@@ -23,12 +23,12 @@ from gpt_oss_proxy.errors import (
     UpstreamProtocolError,
     UpstreamRejected,
     UpstreamUnavailable,
-    quote,
 )
 from gpt_oss_proxy.net.client.transport import HTTPStatusError
+from gpt_oss_proxy.quoting import quote
 from gpt_oss_proxy.upstreams.values import json_value, upstream_said
 
-# Words for a status, where a failure has no number: types, codes and Google's status names, in small letters.
+# The status for a failure without a number: types, codes and Google's status names, in lower case.
 _STATUSES: Mapping[str, int] = {
     "invalid_request_error": 400,
     "invalid_argument": 400,
@@ -55,7 +55,7 @@ _STATUSES: Mapping[str, int] = {
 _DEEPEST = 8  # errors within errors
 _NO_MODEL = frozenset({"model_not_found", "DeploymentNotFound"})
 _KEPT_CODES = frozenset({"context_length_exceeded", "content_filter"})
-# Agents shorten their history when they are told this code, which few servers give.
+# Agents shorten their history on this code, which few servers send.
 _TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|(?:maximum|max) (?:context|sequence|model) length"
     r"|context (?:window|length|size)[^.]{0,60}(?:exceed|too)|exceeds?[^.]{0,60}context (?:window|length|size)"
@@ -65,7 +65,7 @@ _TOO_LONG = re.compile(
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What a server says of a failure: message, code or type, the field that it blames, a status; '' or 0 if none."""
+    """What a server says about a failure: message, code or type, the field at fault, a status; '' or 0 if missing."""
 
     text: str = ""
     code: str = ""
@@ -74,7 +74,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class StatusError(Exception):
-    """An upstream answered with a status other than 2xx, or reported one within its answer; `said` are its words."""
+    """An upstream answered with a status other than 2xx, or reported one within its answer. `said` is its text."""
 
     def __init__(self, status: int, said: Said, retry_after: str | None = None) -> None:
         super().__init__(status)
@@ -86,12 +86,12 @@ class StatusError(Exception):
 
 
 def read_status(error: HTTPStatusError) -> StatusError:
-    """Return the same with what the answer's body says."""
+    """Return the same error with the content of the answer's body."""
     return StatusError(error.status, read_error(error.body), error.retry_after)
 
 
 def read_error(body: bytes) -> Said:
-    """Return what an error's body says: JSON in any known form, or plain text."""
+    """Return the content of an error's body: JSON in any known form, or plain text."""
     try:
         return _read(json_value(body))
     except UpstreamProtocolError:
@@ -99,7 +99,7 @@ def read_error(body: bytes) -> Said:
 
 
 def failure_in(record: dict[str, Any]) -> GatewayError | None:
-    """Return the failure that an event or a body with a good status reports, None if it reports none."""
+    """Return the failure that an event, or a body with a good status, reports; None if it reports none."""
     if record.get("error"):
         return failure_of(record)
     base = record.get("base_resp")  # MiniMax
@@ -122,7 +122,7 @@ def failure_in(record: dict[str, Any]) -> GatewayError | None:
 
 
 def failure_of(error: Any) -> GatewayError:
-    """Return our error for one that an upstream reports within its answer. A number decides what kind it is."""
+    """Return our error for one that an upstream reports within its answer. Its number, if any, decides the kind."""
     said = _read(error)
     if 400 <= said.status < 600:
         return error_from_status(StatusError(said.status, said))
@@ -130,7 +130,7 @@ def failure_of(error: Any) -> GatewayError:
 
 
 def error_from_status(error: StatusError, model: str = "") -> GatewayError:
-    """Return the error that an upstream's status means to our client. `model` is the one that was asked for, if any."""
+    """Return our client's error for an upstream's status. `model` is the requested one, '' if there is none."""
     found = _from_status(error, model)
     found.upstream_status = error.status
     found.reason = quote(error.text)
@@ -147,7 +147,7 @@ def _from_status(error: StatusError, model: str) -> GatewayError:
             code = error.code if error.code in _KEPT_CODES else None
             code = "context_length_exceeded" if not code and _TOO_LONG.search(error.text) else code
             return UpstreamRejected(UpstreamRejected.message + tail, code=code)
-        case 401 | 403:  # ours to mend, not the client's, so neither the status nor the text is passed on
+        case 401 | 403:  # the operator must fix it, not the client, so neither status nor text is passed on
             return UpstreamAuthRequired(UpstreamAuthRequired.refused)
         case 404 if error.code in _NO_MODEL or (model and "model" in said.lower()):
             return model_not_found(model)
@@ -164,7 +164,7 @@ def _from_status(error: StatusError, model: str) -> GatewayError:
 
 
 def model_not_found(model: str) -> ModelNotFound:
-    """Return the error for a model that we know of and the upstream does not; '' if it is not at hand."""
+    """Return the error for a model that we list and the upstream does not know; '' if its id is not available."""
     if not model:
         return ModelNotFound(param="model")
     return ModelNotFound(f"The model's server does not know {quote(model)!r}. Ask for another model.", param="model")
@@ -178,19 +178,19 @@ def _read(value: Any, depth: int = _DEEPEST) -> Said:
     if not isinstance(value, dict) or not depth:
         return Said()
     inner = value.get("error") or value.get("errors")
-    if not inner:  # these are texts elsewhere
+    if not inner:  # elsewhere these are texts
         inner = next((value[name] for name in ("detail", "message") if isinstance(value.get(name), dict)), None)
     found, own = _read(inner, depth - 1), _own(value)
-    # A text beside a message is the status in words.
+    # A text beside a message is the status as a word.
     first, second = (own, found) if isinstance(inner, str) else (found, own)
     return Said(first.text or second.text, found.code or own.code, found.param or own.param, found.status or own.status)
 
 
 def _own(value: dict[str, Any]) -> Said:
-    """Return what stands at the top of a failure."""
+    """Return the content at the top level of a failure."""
     message = next((value[key] for key in ("message", "detail", "msg", "Message") if value.get(key)), "")
     behind, inner = (value[name] if isinstance(value.get(name), dict) else {} for name in ("metadata", "innererror"))
-    if isinstance(behind.get("raw"), str):  # OpenRouter: what the server behind it has said
+    if isinstance(behind.get("raw"), str):  # OpenRouter: the text of the server behind it
         message = f"{_text(message)}: {behind['raw']}"
     if inner.get("code") == "ResponsibleAIPolicyViolation":  # Azure
         return Said(_text(message), "content_filter", status=_status(value))
@@ -200,7 +200,7 @@ def _own(value: dict[str, Any]) -> Said:
 
 
 def _status(value: dict[str, Any]) -> int:
-    """Return the HTTP status that a failure names by a number, or by a word that means one."""
+    """Return the HTTP status that a failure names, by a number or by a known word."""
     for name in ("status", "status_code", "statusCode", "code", "http_status", "type"):
         given = value.get(name)
         if isinstance(given, str):
@@ -211,7 +211,7 @@ def _status(value: dict[str, Any]) -> int:
 
 
 def _text(value: Any) -> str:
-    """Return a message as text; FastAPI's `detail` is a list of faults, each with its place."""
+    """Return a message as text; FastAPI's `detail` is a list of faults, each with its location."""
     try:
         if isinstance(value, list) and value and all(isinstance(item, dict) and "msg" in item for item in value):
             return "; ".join(map(_fault, value))

@@ -1,4 +1,4 @@
-"""What upstreams say, as values that are what they should be: JSON, fields of objects, counts, text."""
+"""Values in upstreams' answers, read with checks: JSON, fields of objects, counts, text."""
 
 import json
 import math
@@ -26,32 +26,32 @@ def json_object(record: bytes) -> dict[str, Any]:
 
 
 def json_value(record: bytes) -> Any:
-    """Return the record's JSON value. Raises UpstreamProtocolError for malformed or bottomless JSON."""
+    """Return the record's JSON value. Raises UpstreamProtocolError if it is malformed or too deeply nested."""
     try:
         return msgspec.json.decode(record)
     except (ValueError, RecursionError):
         pass
     try:
-        # JavaScript cuts strings between the halves of a character, and writes NaN; msgspec takes neither.
+        # JavaScript splits surrogate pairs across strings, and writes NaN; msgspec accepts neither.
         return json.loads(record.decode())
     except (ValueError, RecursionError) as error:
         raise UpstreamProtocolError from error
 
 
 def read_lines(decoder: msgspec.json.Decoder[T], records: list[bytes]) -> list[T]:
-    """Return the value of each record, decoded together at little cost; nothing if one of them is not what is expected.
+    """Return the value of each record, decoded in one call; [] if one of them does not have the expected form.
 
-    Then they are to be read with more patience, one by one.
+    In that case they must be parsed one by one.
     """
     try:
         values = [decoder.decode(records[0])] if len(records) == 1 else decoder.decode_lines(b"\n".join(records))
     except (ValueError, RecursionError):
         return []
-    return values if len(values) == len(records) else []  # a value that goes on in the next record is none
+    return values if len(values) == len(records) else []  # a value must not continue in the next record
 
 
 def json_text(value: Any) -> str:
-    """Return the JSON text of a decoded value. Raises UpstreamProtocolError for what it cannot hold: NaN, no bottom."""
+    """Return the JSON text of a decoded value. Raises UpstreamProtocolError for NaN and for too deep nesting."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (ValueError, RecursionError) as error:
@@ -59,9 +59,9 @@ def json_text(value: Any) -> str:
 
 
 def field(value: dict[str, Any], kind: type[T], name: str, other_name: str = "") -> T | None:
-    """Return the field of this name, else of the other one, None if neither is there or not null.
+    """Return the field of this name, else of the other one; None if both are missing or null.
 
-    Raises UpstreamProtocolError if it is of another kind.
+    Raises UpstreamProtocolError if it has another type.
     """
     found = value.get(name)
     if found is None and other_name:
@@ -72,7 +72,7 @@ def field(value: dict[str, Any], kind: type[T], name: str, other_name: str = "")
 
 
 def count(value: dict[str, Any], name: str) -> int | None:
-    """Return a number of tokens (or seconds), None where there is none that makes sense: null, NaN, true, 10**30."""
+    """Return a number of tokens (or seconds); None if it is implausible: null, NaN, true, 10**30."""
     number = value.get(name)
     plausible = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_COUNT
     return number if plausible else None
@@ -93,9 +93,9 @@ def upstream_said(text: str) -> str:
 
 
 def kept(value: Any, depth: int = _DEEPEST_KEPT) -> Any:
-    """Return a JSON value that an answer can hold: texts as `whole` has them, numbers as JavaScript has them.
+    """Return a JSON value in a form that an answer can hold: texts as by `whole`, numbers as in JavaScript.
 
-    Raises UpstreamProtocolError for one that is deeper than 100 levels.
+    Raises UpstreamProtocolError if it is nested deeper than 100 levels.
     """
     if not depth:
         raise UpstreamProtocolError

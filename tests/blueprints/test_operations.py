@@ -6,7 +6,7 @@ import pytest
 
 from gpt_oss_proxy import __version__
 from gpt_oss_proxy.errors import ShuttingDown
-from tests.doubles import Scripted, gateway
+from tests.doubles import Scripted, error_shown, gateway
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -67,7 +67,7 @@ def test_readiness_ends_with_the_drain_and_liveness_does_not() -> None:
     assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, ready)
     app.dispatcher.drain(20)
     response = client.get("/readyz")
-    assert (response.status_code, response.json) == (503, ShuttingDown().body())
+    assert (response.status_code, response.json) == (503, error_shown(ShuttingDown()))
     assert client.get("/healthz").status_code == 200
 
 

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from gpt_oss_proxy.chat.events import Finish
 from gpt_oss_proxy.errors import Overloaded
-from tests.doubles import CHAT, HELLO, Scripted, gateway
+from tests.doubles import CHAT, HELLO, Scripted, error_shown, gateway
 
 BODY = json.dumps({"messages": HELLO}).encode()
 LIMIT = 4096
@@ -205,14 +205,14 @@ def test_a_body_may_be_as_large_as_the_room_that_is_left() -> None:
 def test_a_length_that_finds_no_room_is_refused_unread() -> None:
     stream = Slow(BODY)
     response = sized(stream, 1001, budget=1000)
-    assert (response.status_code, response.json, stream.wanted) == (503, Overloaded().body(), [])
+    assert (response.status_code, response.json, stream.wanted) == (503, error_shown(Overloaded()), [])
     assert response.headers["retry-after"] == "5"
 
 
 def test_a_body_without_a_length_is_refused_when_it_has_come_to_the_end_of_the_room() -> None:
     stream = Slow(*[b" " * 100] * 1000)
     response = chunked(stream, budget=1000)
-    assert (response.status_code, response.json, len(stream.wanted)) == (503, Overloaded().body(), 11)
+    assert (response.status_code, response.json, len(stream.wanted)) == (503, error_shown(Overloaded()), 11)
 
 
 def test_what_could_never_be_taken_is_too_large_however_little_room_there_is() -> None:

@@ -53,7 +53,7 @@ def test_an_unknown_path_is_a_404_in_openais_shape(client: FlaskClient, method: 
     assert (response.status_code, response.content_type) == (404, "application/json")
     assert response.json == {
         "error": {
-            "message": "There is nothing at this path. Try POST /v1/chat/completions or GET /v1/models.",
+            "message": "Unknown path. Try POST /v1/chat/completions or GET /v1/models.",
             "type": "invalid_request_error",
             "param": None,
             "code": "not_found",

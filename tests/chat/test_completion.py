@@ -113,3 +113,8 @@ def test_a_collector_goes_on_where_another_one_was(added: int) -> None:
     for events in (*first.batches(), *LISTS[added:]):
         second.add(events)
     assert second.completion() == collect(LISTS)
+
+
+def test_the_first_choice_knows_the_stop_word_that_ended_it() -> None:
+    found = collect([[TextDelta("a"), Choice(1), TextDelta("b"), Finish("stop", ("stop",), "END")]])
+    assert [choice.stop for choice in found.choices] == ["END", ""]

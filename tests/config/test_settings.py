@@ -15,7 +15,7 @@ def read(**environ: str) -> Settings:
     return Settings.from_environ(environ)
 
 
-def test_the_customers_names_and_defaults() -> None:
+def test_the_contract_s_names_and_defaults() -> None:
     settings = read()
     assert settings == Settings()
     assert (settings.base_url, settings.default_model) == ("https://api.gpt-oss.com", "gpt-oss-120b")
@@ -303,7 +303,7 @@ def test_keys_that_could_never_fit_stop_the_start_without_being_shown(text: str,
         ("b", "holds 'b'"),
         ("b=", "holds 'b='"),
         ("=openai", "holds '=openai'"),
-        ("b=nobody#c", "names the upstream 'nobody'"),
+        ("b=#c", "holds 'b=#c'"),
         ("b=openai+", "names the upstream 'openai+'"),
         ("b=openai+ftp://x", "names the upstream 'openai+ftp://x'"),
         ("ü=openai", "names the model 'ü'"),

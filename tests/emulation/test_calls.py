@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt_oss_proxy.chat.events import Event, Finish, TextDelta, ToolCallDelta
+from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.emulation.calls import Calls
-from gpt_oss_proxy.emulation.tools import Tools, read_tools
+from gpt_oss_proxy.emulation.tools import Tools, offered_tools
 from tests.emulation.filtered import PLACES, calls_of, cut, run, text_of
+from tests.typed import typed
 
 SCHEMA = {
     "type": "object",
@@ -35,9 +37,19 @@ FITTING = st.fixed_dictionaries(
 )
 
 
+def offer(options: Mapping[str, Any]) -> Tools | None:
+    return offered_tools(ChatRequest("m", (), **typed(options)))
+
+
 def offered(**options: Any) -> Tools:
     functions = [{"name": "weather", "parameters": SCHEMA}, {"name": "now"}]
-    tools = read_tools({"tools": [{"type": "function", "function": function} for function in functions], **options})
+    tools = offered_tools(
+        ChatRequest(
+            "m",
+            (),
+            **typed({"tools": [{"type": "function", "function": function} for function in functions], **options}),
+        )
+    )
     assert tools is not None
     return tools
 
@@ -192,7 +204,11 @@ PLAN: Any = {
 
 
 def plans(parameters: Any = PLAN, first: Calls | None = None) -> Calls:
-    tools = read_tools({"tools": [{"type": "function", "function": {"name": "plan", "parameters": parameters}}]})
+    tools = offered_tools(
+        ChatRequest(
+            "m", (), **typed({"tools": [{"type": "function", "function": {"name": "plan", "parameters": parameters}}]})
+        )
+    )
     assert tools is not None
     return calls(tools, first)
 

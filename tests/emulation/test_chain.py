@@ -28,6 +28,7 @@ from gpt_oss_proxy.net.lists import Shortcut
 from tests.doubles import Characters
 from tests.emulation.filtered import calls_of, reason_of, reasoning_of, text_of
 from tests.emulation.test_tools import NOW, WEATHER
+from tests.typed import typed
 
 JSON_SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 STRICT = {"type": "json_schema", "json_schema": {"name": "n", "schema": JSON_SCHEMA, "strict": True}}
@@ -57,7 +58,7 @@ class Model:
 
 
 def request(stream: bool = False, **options: Any) -> ChatRequest:
-    return ChatRequest("m", (Message("user", (Text("Hi"),)),), stream=stream, options=options)
+    return ChatRequest("m", (Message("user", (Text("Hi"),)),), stream=stream, **typed(options))
 
 
 def prepared(stream: bool = False, *, harmony: bool = False, **options: Any) -> Emulation:
@@ -88,7 +89,7 @@ def test_an_upstream_that_does_all_itself_is_asked_what_was_asked() -> None:
 
 def test_an_upstream_that_does_all_itself_goes_on_calling_tools_in_a_conversation_that_shows_calls() -> None:
     messages = (Message("user", (Text("Hi"),)), Message("tool", (Text("22"),), tool_call_id="c"))
-    asked = ChatRequest("m", messages, stream=True, options={"tools": [WEATHER]})
+    asked = ChatRequest("m", messages, stream=True, **typed({"tools": [WEATHER]}))
     script: list[Step] = [[ToolCallDelta(0, "own", "get_weather", "{}")], [Finish("tool_calls")]]
     model = Model(script)
     assert run(model, prepare(asked, None, harmony=False)) == script
@@ -108,7 +109,7 @@ def test_a_list_in_is_a_list_out_and_silence_is_passed_on() -> None:
 
 def test_at_the_cut_the_upstream_is_closed() -> None:
     model = Model([[TextDelta("aST")], [TextDelta("OPb")], [TextDelta("c")], [Finish("stop")]])
-    assert flat(run(model, prepared(stop="STOP"))) == [TextDelta("a"), Finish("stop")]
+    assert flat(run(model, prepared(stop="STOP"))) == [TextDelta("a"), Finish("stop", stop="STOP")]
     assert model.closed == [True]
 
 
@@ -156,7 +157,7 @@ RIGHT = '[#1 call get_weather] {"city": "Paris"}'
 def test_a_frame_with_the_number_of_something_that_was_written_is_text() -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "[#2 call f]"}}]
     messages = (Message("user", (Text("[#1 call get_weather] {}"),)),)
-    emulation = prepare(ChatRequest("m", messages, options={"tools": tools}), frozenset(), harmony=False)
+    emulation = prepare(ChatRequest("m", messages, **typed({"tools": tools})), frozenset(), harmony=False)
     model = Model([[TextDelta("[#1 call f] {} [#2 call f]"), Finish("stop")]])
     assert text_of(flat(run(model, emulation))) == "[#1 call f] {} [#2 call f]"
 
@@ -445,15 +446,15 @@ def test_usage_is_that_of_all_tries_or_left_to_be_counted() -> None:
     found = flat(run(Model([list(step) for step in missing], second), streamed))
     assert (text_of(found), found[-2:]) == ("No.", [Usage(30, 11, 1, 2), Finish("tool_calls")])
     cut = Model([[TextDelta("abc"), Usage(1, 1), Finish("stop")]])
-    assert flat(run(cut, prepared(stop="b"))) == [TextDelta("a"), Finish("stop")]
+    assert flat(run(cut, prepared(stop="b"))) == [TextDelta("a"), Finish("stop", stop="b")]
 
 
 def test_text_that_is_taken_back_is_filtered_anew_while_nobody_has_seen_it() -> None:
     script: list[Step] = [[TextDelta("old")], [TextReplaced("new STOP x"), Finish("stop")]]
     whole = flat(run(Model(script), prepared(stop="STOP")))
-    assert whole == [TextDelta("old"), TextReplaced("new "), Finish("stop")]
+    assert whole == [TextDelta("old"), TextReplaced("new "), Finish("stop", stop="STOP")]
     kept: list[Step] = [[TextDelta("a "), TextDelta("old")], [TextReplaced("new STOP x", ((0, 0, 2),)), Finish("stop")]]
-    assert flat(run(Model(kept), prepared(stop="STOP")))[2:] == [TextReplaced("a new "), Finish("stop")]
+    assert flat(run(Model(kept), prepared(stop="STOP")))[2:] == [TextReplaced("a new "), Finish("stop", stop="STOP")]
     streamed = flat(run(Model(script), prepared(True, stop="STOP")))
     assert streamed == [TextDelta("old"), Finish("stop")]
     held = flat(

@@ -1,8 +1,11 @@
 """What all filters share."""
 
+import pytest
+
 from gpt_oss_proxy.chat.events import (
     Event,
     Finish,
+    FinishReason,
     ReasoningDelta,
     Started,
     TextDelta,
@@ -50,3 +53,14 @@ def test_nothing_is_read_beyond_a_finish_or_a_fault() -> None:
 
 def test_no_text_is_no_event() -> None:
     assert Ends().feed([TextDelta("")]) == []
+
+
+@pytest.mark.parametrize(("reason", "stop"), [("stop", "END"), ("length", "")])
+def test_the_stop_word_of_an_end_is_passed_on_unless_another_reason_takes_its_place(
+    reason: FinishReason, stop: str
+) -> None:
+    class Ends(Filter):
+        def finish(self, _reason: FinishReason) -> None:
+            self.end(reason)
+
+    assert Ends().feed([Finish("stop", stop="END")]) == [Finish(reason, stop=stop)]

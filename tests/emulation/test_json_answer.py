@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt_oss_proxy.apis.openai.formats import response_format
 from gpt_oss_proxy.chat.events import Finish, ToolCallDelta
-from gpt_oss_proxy.emulation.json_answer import JsonAnswer, ResponseFormat, instruct, read_response_format
+from gpt_oss_proxy.emulation.json_answer import JsonAnswer, WantedJson, instruct, wanted_json
 from gpt_oss_proxy.errors import InvalidRequest
 from tests.emulation.filtered import PLACES, cut, run, text_of, texts
 from tests.emulation.test_json_text import JSON, OBJECT
@@ -24,9 +25,9 @@ BEFORE = [
 ]
 
 
-def wanted(**described: Any) -> ResponseFormat:
+def wanted(**described: Any) -> WantedJson:
     form = {"type": "json_schema", "json_schema": {"name": "n", **described}} if described else ANY
-    found = read_response_format({"response_format": form})
+    found = wanted_json(response_format(form))
     assert found is not None
     return found
 
@@ -133,7 +134,7 @@ def test_line_ends_that_models_write_into_strings_are_escaped() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"response_format": {"type": "text"}}, {"response_format": None}])
 def test_text_is_no_format(options: dict[str, Any]) -> None:
-    assert read_response_format(options) is None
+    assert wanted_json(response_format(options.get("response_format"))) is None
 
 
 @pytest.mark.parametrize(
@@ -141,15 +142,15 @@ def test_text_is_no_format(options: dict[str, Any]) -> None:
     [
         ({"type": "grammar"}, "response_format.type"),
         ({}, "response_format.type"),
-        ({"type": "json_schema"}, "response_format.json_schema.schema"),
-        ({"type": "json_schema", "json_schema": {"name": "x"}}, "response_format.json_schema.schema"),
-        ({"type": "json_schema", "json_schema": {"schema": {"type": "string"}}}, "response_format.json_schema.schema"),
-        ({"type": "json_schema", "json_schema": {"schema": {"type": "objekt"}}}, "response_format.json_schema.schema"),
+        ({"type": "json_schema"}, "response_format.schema"),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, "response_format.schema"),
+        ({"type": "json_schema", "json_schema": {"schema": {"type": "string"}}}, "response_format.schema"),
+        ({"type": "json_schema", "json_schema": {"schema": {"type": "objekt"}}}, "response_format.schema"),
     ],
 )
 def test_a_format_that_cannot_be_had_is_refused(form: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read_response_format({"response_format": form})
+        wanted_json(response_format(form))
     assert caught.value.param == param
 
 

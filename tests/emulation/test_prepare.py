@@ -5,23 +5,25 @@ from typing import Any
 
 import pytest
 
-from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Limits, Message, Text, Tool
 from gpt_oss_proxy.emulation.prepare import Emulation, prepare
-from gpt_oss_proxy.errors import InvalidRequest
+from gpt_oss_proxy.errors import InvalidField, InvalidRequest
+from gpt_oss_proxy.upstreams.chatkit.request import build_body
 from tests.emulation.test_tools import NOW, WEATHER
+from tests.typed import typed
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 STRICT = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA, "strict": True}}
 
 
 def prepared(native_options: frozenset[str] | None = frozenset(), text: str = "Hi", **options: Any) -> Emulation:
-    request = ChatRequest("m", (Message("user", (Text(text),)),), options=options)
+    request = ChatRequest("m", (Message("user", (Text(text),)),), **typed(options))
     return prepare(request, native_options, harmony=False)
 
 
 def test_what_an_upstream_honours_is_left_to_it() -> None:
     emulation = prepared(frozenset({"stop"}), stop="x", max_tokens=1)
-    assert (emulation.stop, emulation.max_tokens) == ((), 1)
+    assert (emulation.stop, emulation.limits, emulation.request.stop) == ((), Limits(1), ("x",))
 
 
 def test_for_an_upstream_that_does_all_itself_nothing_is_done() -> None:
@@ -55,7 +57,34 @@ def test_the_number_of_the_frames_is_one_that_nobody_wrote() -> None:
 
 def test_another_conversation_of_the_same_request_is_told_the_same() -> None:
     first = prepared(tools=[WEATHER], stop="x")
-    other = ChatRequest("m", (Message("user", (Text("[#1"),)),), options={"tools": [WEATHER], "stop": "x"})
+    other = ChatRequest("m", (Message("user", (Text("[#1"),)),), **typed({"tools": [WEATHER], "stop": "x"}))
     second = prepare(other, frozenset(), harmony=False, like=first)
     assert second.tools is first.tools
     assert (second.stop, second.request.messages[1:]) == (("x",), other.messages)
+
+
+@pytest.mark.parametrize("native_options", [None, frozenset({"stop", "limits"})])
+def test_a_client_api_can_have_a_field_emulated_that_the_upstream_would_take(
+    native_options: frozenset[str] | None,
+) -> None:
+    asked = ChatRequest("m", (), stop=("x",), limits=Limits(3), emulate=frozenset({"stop"}))
+    emulation = prepare(asked, native_options, harmony=False)
+    assert (emulation.stop, emulation.limits) == (("x",), Limits())
+    assert (emulation.request.stop, emulation.request.limits) == ((), Limits(3))
+    assert not prepare(ChatRequest("m", (), emulate=frozenset({"stop"})), native_options, harmony=False).changes
+
+
+def test_what_is_emulated_is_not_asked_of_the_upstream_too() -> None:
+    request = prepared(tools=[NOW], tool_choice="auto", stop="x", max_tokens=3, response_format=STRICT).request
+    assert (request.tools, request.tool_choice, request.stop) == ((), None, ())
+    assert (request.limits, request.response_format) == (Limits(), None)
+    assert request.offers_tools
+    assert not prepared(tools=[NOW], tool_choice="none").request.offers_tools
+
+
+def test_instructions_do_not_shift_the_places_of_the_client_s_messages() -> None:
+    turns = (Message("user", (Text("Hi"),)), Message("user", (Image("data:image/png;base64,AA=="),)))
+    request = prepare(ChatRequest("m", turns, tools=(Tool("f"),)), frozenset(), harmony=False).request
+    with pytest.raises(InvalidField) as raised:
+        build_body(request, "older")
+    assert raised.value.path == ("messages", 1, "content", 0)

@@ -55,7 +55,10 @@ def test_reasoning_and_calls_are_not_searched() -> None:
 
 def test_what_comes_after_the_stop_word_is_not_read() -> None:
     stop = Stop(["x"])
-    assert stop.feed([TextDelta("ax"), ReasoningDelta("no"), TextDelta("b")]) == [TextDelta("a"), Finish("stop")]
+    assert stop.feed([TextDelta("ax"), ReasoningDelta("no"), TextDelta("b")]) == [
+        TextDelta("a"),
+        Finish("stop", stop="x"),
+    ]
 
 
 @given(TEXT, WORDS, PLACES)

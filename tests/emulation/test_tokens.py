@@ -1,10 +1,13 @@
 """Tokens, counted where the upstream does not."""
 
 import time
+from typing import Any
 
+import msgspec
 import pytest
 
 from gpt_oss_proxy.chat.events import (
+    Counted,
     Event,
     Finish,
     ReasoningDelta,
@@ -14,7 +17,7 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text, ToolCall
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Passthrough, ResponseFormat, Text, Tool, ToolCall
 from gpt_oss_proxy.emulation.tokens import Count, O200k, UsageCounter, count_prompt
 
 REQUEST = ChatRequest("m", (Message("user", (Text("12345"),)),))
@@ -123,3 +126,50 @@ def test_what_goes_through_the_shortcut_counts_and_what_does_not_is_not_noted() 
         [TextDelta("d")],
         [Usage(PROMPT, 6), Finish("stop")],
     ]
+
+
+def test_tools_and_a_schema_that_the_upstream_gets_are_counted() -> None:
+    tool = Tool("f", None, {"a": 1})
+    wanted = ResponseFormat("schema", {"b": 2})
+    request = msgspec.structs.replace(REQUEST, tools=(tool, Passthrough({"c": 3}, "no.")), response_format=wanted)
+    written = ('{"name": "f", "description": "", "parameters": {"a": 1}}', '{"c": 3}', '{"b": 2}')
+    assert count_prompt(request, len) == PROMPT + sum(map(len, written))
+
+
+def test_an_image_counts_what_the_client_api_says() -> None:
+    turn = Message("user", (Image("u"), Text("12345"), Image("v")))
+    for tokens in (0, 1000):
+        assert count_prompt(ChatRequest("m", (turn,), image_tokens=tokens), len) == PROMPT + 2 * tokens
+
+
+@pytest.mark.parametrize(
+    ("first", "seen"),
+    [
+        ([TextDelta("a")], [Counted(PROMPT), TextDelta("a")]),
+        ([Started("t"), TextDelta("a")], [Started("t"), Counted(PROMPT), TextDelta("a")]),
+        ([], [Counted(PROMPT)]),
+    ],
+)
+def test_the_prompt_is_counted_before_the_answer_begins_where_asked_and_once(
+    first: list[Event], seen: list[Event]
+) -> None:
+    counts: list[str] = []
+
+    def count(text: str) -> int:
+        counts.append(text)
+        return len(text)
+
+    counter = UsageCounter(msgspec.structs.replace(REQUEST, counts_first=True), count)
+    found = list(counter.run(lists_of(first, [TextDelta("b")], [Finish("stop")])))
+    assert found[0] == seen
+    assert found[1] == [TextDelta("b")]
+    assert found[2][0] == Usage(PROMPT, len(text_of(found)))
+    assert counts.count("12345") == 1
+
+
+def text_of(lists: list[list[Event]]) -> str:
+    return "".join(event.text for events in lists for event in events if isinstance(event, TextDelta))
+
+
+def lists_of(*lists: list[Event]) -> Any:
+    yield from lists

@@ -3,6 +3,7 @@
 Ids, times and ports, which differ each time, have fixed words in their place.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _RANDOM = (
 class Exchange(msgspec.Struct):
     """`replies` are given in order, the last one again and again; each is a whole HTTP answer, and closes.
 
+    What is `sent` to upstreams has the names of each JSON object in alphabetical order, for their order says nothing.
     `unordered`: several calls run at the same time, so the order of what is sent and streamed is not fixed.
     """
 
@@ -53,7 +55,8 @@ def play(exchange: Exchange) -> tuple[list[str], str]:
         )
         body = answer.get_data()
         sent = [
-            "\n".join(head).encode() + b"\n\n" + body for head, body in zip(server.heads, server.bodies, strict=True)
+            "\n".join(head).encode() + b"\n\n" + _in_order(body)
+            for head, body in zip(server.heads, server.bodies, strict=True)
         ]
     finally:
         server.stop()
@@ -63,6 +66,10 @@ def play(exchange: Exchange) -> tuple[list[str], str]:
         sent.sort(key=_fixed)
         answered = b"\n".join(sorted(answered.split(b"\n")))
     return [_fixed(one).decode() for one in sent], _fixed(answered).decode()
+
+
+def _in_order(body: bytes) -> bytes:
+    return json.dumps(json.loads(body), ensure_ascii=False, sort_keys=True).encode() if body else b""
 
 
 def _fixed(data: bytes) -> bytes:

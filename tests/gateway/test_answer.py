@@ -21,7 +21,8 @@ from gpt_oss_proxy.gateway.router import Router
 from gpt_oss_proxy.net.relay import ClientGone, TimeLimits
 from gpt_oss_proxy.stores.peers import Peers
 from gpt_oss_proxy.stores.shared_counters import SharedCounters
-from tests.doubles import Characters, Scripted, gate, record
+from tests.doubles import Characters, Scripted, gate, record, settle
+from tests.typed import typed
 
 LONG = 20.0
 A: list[Event] = [TextDelta("a")]
@@ -50,11 +51,6 @@ def asking(**fields: Any) -> ChatRequest:
 
 def text_of(found: Answer) -> str:
     return "".join(event.text for events in found for event in events if isinstance(event, TextDelta))
-
-
-def settle() -> None:
-    for _ in range(30):
-        gevent.sleep(0)
 
 
 class Client:
@@ -160,11 +156,11 @@ def test_an_adopted_answer_is_the_upstream_s_that_gave_it(key: RequestKey) -> No
     first, second = Scripted(0.05, UpstreamUnreachable()), Scripted(A, END)
     first.name, second.name = "first", "second"
     gate = dispatcher(first, second)
-    Client().leaves(gate, asking(options={"seed": 1}), key)
+    Client().leaves(gate, asking(**typed({"seed": 1})), key)
     noted = record()
     again = NAMED if key.is_named else RETRY
-    found = gate.dispatch(asking(options={"seed": 1}), noted, None, key=again)
-    assert (noted.adopted, noted.upstream, found.ignored) == (True, "second", ("seed",))
+    found = gate.dispatch(asking(**typed({"seed": 1})), noted, None, key=again)
+    assert (noted.adopted, noted.upstream, found.ignored) == (True, "second", ("sampling.seed",))
     assert whole(found).choices[0].text == "a"
 
 

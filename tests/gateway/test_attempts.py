@@ -28,7 +28,7 @@ from gpt_oss_proxy.errors import (
     UpstreamUnreachable,
 )
 from gpt_oss_proxy.gateway import attempts as module
-from gpt_oss_proxy.gateway.attempts import Call, PreparedAttempt
+from gpt_oss_proxy.gateway.attempts import Attempts, PreparedAttempt
 from gpt_oss_proxy.gateway.gate import Attempt, UpstreamGate
 from gpt_oss_proxy.net.lists import Shortcut
 from tests.doubles import Characters, Scripted, Step, gate, record
@@ -62,9 +62,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 def call_of(
     *upstreams: Scripted | UpstreamGate, retries: int = 2, seconds: float = 60.0, may_retry: bool = True
-) -> Call:
+) -> Attempts:
     gates = [door if isinstance(door, UpstreamGate) else gate(door) for door in upstreams]
-    return Call(
+    return Attempts(
         [PreparedAttempt(door, Emulation(ChatRequest(f"model-{number}", ()))) for number, door in enumerate(gates, 1)],
         record(),
         Characters(),
@@ -75,7 +75,7 @@ def call_of(
     )
 
 
-def told(call: Call) -> list[Any]:
+def told(call: Attempts) -> list[Any]:
     """The lists, and the name of the error."""
     found: list[Any] = []
     try:
@@ -85,7 +85,7 @@ def told(call: Call) -> list[Any]:
     return found
 
 
-def failure(call: Call) -> GatewayError:
+def failure(call: Attempts) -> GatewayError:
     with pytest.raises(GatewayError) as raised:
         list(call)
     return raised.value

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from gpt_oss_proxy.errors import Unauthorized
-from gpt_oss_proxy.gateway.caller import Keys, caller
+from gpt_oss_proxy.gateway.caller import Keys
 
 HASHED = hashlib.sha256(b"sk-hashed").hexdigest()
 
@@ -60,4 +60,13 @@ def test_the_headers_of_azure_s_and_anthropic_s_clients_hold_keys_too(header: st
 
 @pytest.mark.parametrize("header", ["HTTP_AUTHORIZATION", "HTTP_API_KEY", "HTTP_X_API_KEY"])
 def test_callers_differ_by_each_of_the_headers(header: str) -> None:
-    assert len({caller({}), caller({header: "a"}), caller({header: "b"})}) == 3
+    presented = Keys(()).presented
+    assert len({presented({}), presented({header: "a"}), presented({header: "b"})}) == 3
+
+
+def test_a_client_api_may_have_a_key_header_of_its_own() -> None:
+    given = Keys([HASHED], ["x-goog-api-key"])
+    given.check({"HTTP_X_GOOG_API_KEY": "sk-hashed"})
+    assert given.presented({"HTTP_X_GOOG_API_KEY": "a"}) != given.presented({})
+    with pytest.raises(Unauthorized):
+        keys().check({"HTTP_X_GOOG_API_KEY": "sk-hashed"})

@@ -9,7 +9,7 @@ from gpt_oss_proxy.chat.events import Choice, Event, Finish, Started, TextDelta,
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.emulation.prepare import Emulation
 from gpt_oss_proxy.errors import GatewayError, InternalError, RateLimited, UpstreamIncomplete
-from gpt_oss_proxy.gateway.attempts import Call, PreparedAttempt
+from gpt_oss_proxy.gateway.attempts import Attempts, PreparedAttempt
 from gpt_oss_proxy.gateway.choices import Choices
 from tests.doubles import Characters, Scripted, Step, gate, record
 
@@ -22,7 +22,7 @@ END: list[Event] = [Finish("stop")]
 def choices_of(*upstreams: Scripted, counts: bool = False) -> Choices:
     tasks = [PreparedAttempt(gate(upstream), Emulation(ChatRequest("m", ()))) for upstream in upstreams]
     fields: dict[str, Any] = {"retries": 0, "seconds": 60.0, "may_retry": lambda: True, "counts": counts}
-    return Choices([Call([task], record(), Characters(), **fields) for task in tasks])
+    return Choices([Attempts([task], record(), Characters(), **fields) for task in tasks])
 
 
 def told(*scripts: list[Step]) -> list[list[Event]]:

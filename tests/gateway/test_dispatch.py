@@ -36,7 +36,8 @@ from gpt_oss_proxy.net.relay import ClientGone, TimeLimits
 from gpt_oss_proxy.net.server.client_socket import ClientSocket
 from gpt_oss_proxy.stores.peers import Peers
 from gpt_oss_proxy.stores.shared_counters import SharedCounters
-from tests.doubles import Characters, Other, Scripted, Step, gate, record
+from tests.doubles import Characters, Other, Scripted, Step, gate, record, settle
+from tests.typed import typed
 
 LONG = 20.0
 A: list[Event] = [TextDelta("a")]
@@ -72,11 +73,6 @@ def text_of(found: Answer) -> str:
     return "".join(event.text for events in found for event in events if isinstance(event, TextDelta))
 
 
-def settle() -> None:
-    for _ in range(30):
-        gevent.sleep(0)
-
-
 def test_an_answer_is_its_reference_and_its_lists() -> None:
     found = answer([Started("thread-1"), *A], END, stream=True)
     assert (found.ignored, found.reference) == ((), "thread-1")
@@ -95,13 +91,13 @@ def test_an_upstream_without_ids_has_an_empty_reference() -> None:
 
 def test_the_request_reaches_the_upstream_as_it_is() -> None:
     upstream = Scripted(END)
-    request = asking(stream=True, options={"user": "ada"})
+    request = asking(stream=True, **typed({"user": "ada"}))
     list(dispatch(dispatcher(upstream), request, None))
     assert upstream.asked == [request]
 
 
 @pytest.mark.parametrize(
-    "fields", [{"stream": False}, {"stream": True, "include_usage": True}], ids=["whole", "asked for"]
+    "fields", [{"stream": False}, {"stream": True, "wants_usage": True}], ids=["whole", "asked for"]
 )
 def test_tokens_are_counted_where_usage_is_told(fields: dict[str, bool]) -> None:
     assert list(answer(A, END, **fields)) == [A, COUNTED]
@@ -251,7 +247,7 @@ NAMED = RequestKey("key", "body", is_named=True, retries=0)
 
 
 @pytest.mark.parametrize("key", [None, FIRST_TRY], ids=["a client", "an SDK"])
-@pytest.mark.parametrize("fields", [{"stream": True}, {"stream": True, "include_usage": True}, {"stream": False}])
+@pytest.mark.parametrize("fields", [{"stream": True}, {"stream": True, "wants_usage": True}, {"stream": False}])
 def test_text_takes_the_shortcut_to_a_client_of_our_server(key: RequestKey | None, fields: dict[str, bool]) -> None:
     theirs, ours = socket.socketpair()
     client = ClientSocket.of(ours, 10)
@@ -287,7 +283,7 @@ def test_an_answer_that_is_over_waits_for_no_garbage_collector(
     gc.collect()
     gc.disable()
     try:
-        found = gate.dispatch(asking(stream=True, options=options), record(), None, key=key)
+        found = gate.dispatch(asking(stream=True, **typed(options)), record(), None, key=key)
         alive = [weakref.ref(found._relay), *map(weakref.ref, gate._running.values())]
         with contextlib.suppress(RateLimited):
             found.push(lambda _events: None)
@@ -323,24 +319,28 @@ def test_an_unknown_model_asks_nobody() -> None:
 def admitted(
     *, native_options: frozenset[str] | None = frozenset(), effort: str | None = None, **options: object
 ) -> Any:
-    return without_effect(asking(reasoning_effort=effort, options=options), Scripted(native_options=native_options))
+    return without_effect(asking(effort=effort, **typed(options)), Scripted(native_options=native_options))
+
+
+PASSED = ("passthrough.top_logprobs", "passthrough.user", "passthrough.metadata")
 
 
 @pytest.mark.parametrize(
     ("options", "ignored"),
     [
         ({}, ()),
-        ({"temperature": 0, "seed": 1, "new": None}, ("temperature", "seed", "new")),
-        ({"top_logprobs": 0, "user": "", "metadata": {}}, ("top_logprobs", "user", "metadata")),
-        ({"store": True, "parallel_tool_calls": True}, ("store",)),
-        ({"modalities": ["text"], "logprobs": False, "store": False, "parallel_tool_calls": False}, ()),
+        ({"temperature": 0, "seed": 1, "new": None}, ("sampling.temperature", "sampling.seed", "passthrough.new")),
+        (
+            {"top_logprobs": 0, "user": "", "metadata": {}},
+            tuple(f"passthrough.{name}" for name in ("top_logprobs", "user", "metadata")),
+        ),
+        ({"store": True, "parallel_tool_calls": True}, ("passthrough.store",)),
+        ({"parallel_tool_calls": False}, ()),
         ({"stop": "a", "max_tokens": 1, "max_completion_tokens": 1, "tools": [{}], "tool_choice": "required"}, ()),
         ({"response_format": {"type": "json_object"}}, ()),
     ],
 )
-def test_what_has_no_effect_is_named_and_what_asks_for_nothing_is_not(
-    options: dict[str, object], ignored: tuple[str, ...]
-) -> None:
+def test_what_has_no_effect_is_named(options: dict[str, object], ignored: tuple[str, ...]) -> None:
     assert admitted(**options) == ignored
 
 
@@ -351,22 +351,22 @@ def test_what_has_no_effect_is_named_and_what_asks_for_nothing_is_not(
 def test_what_cannot_be_done_is_refused_and_nobody_is_asked(name: str, value: object) -> None:
     upstream = Scripted(A, END)
     with pytest.raises(InvalidRequest) as raised:
-        dispatch(dispatcher(upstream), asking(options={name: value}), None)
+        dispatch(dispatcher(upstream), asking(**typed({name: value})), None)
     assert str(raised.value.param).startswith(name)
     assert upstream.asked == []
 
 
 def test_what_the_upstream_honours_is_neither_refused_nor_named() -> None:
-    native_options = frozenset({"stop", "temperature", "reasoning_effort"})
-    assert admitted(native_options=native_options, effort="low", stop="a", temperature=0, seed=1) == ("seed",)
+    native_options = frozenset({"stop", "sampling.temperature", "effort"})
+    assert admitted(native_options=native_options, effort="low", stop="a", temperature=0, seed=1) == ("sampling.seed",)
     assert admitted(native_options=None, effort="low", stop="a", max_tokens=3, seed=1) == ()
 
 
 def test_what_the_upstream_does_not_honour_is_done_for_it() -> None:
     upstream = Scripted([TextDelta("abc")], END)
-    assert text_of(dispatch(dispatcher(upstream), asking(options={"stop": "b"}), None)) == "a"
+    assert text_of(dispatch(dispatcher(upstream), asking(**typed({"stop": "b"})), None)) == "a"
     upstream = Scripted([TextDelta("abc")], END, native_options=None)
-    assert text_of(dispatch(dispatcher(upstream), asking(options={"stop": "b"}), None)) == "abc"
+    assert text_of(dispatch(dispatcher(upstream), asking(**typed({"stop": "b"})), None)) == "abc"
 
 
 def test_several_choices_are_several_calls() -> None:
@@ -386,19 +386,19 @@ def test_a_request_with_many_choices_counts_once_for_the_circuit(script: Step) -
     for error in (UpstreamUnreachable, UpstreamUnreachable, CircuitOpen):
         expected = UpstreamFirstEventTimeout if script == LONG and error is UpstreamUnreachable else error
         with pytest.raises(expected):
-            dispatch(gate, asking(n=8, further=further), None)
+            dispatch(gate, asking(n=8, further_prompts=further), None)
 
 
 def test_further_prompts_are_asked_each() -> None:
     upstream = Scripted(A, END)
     further = ((Message("user", (Text("Ho"),)),),)
-    found = list(dispatch(dispatcher(upstream), asking(n=2, further=further, stream=True), None))
+    found = list(dispatch(dispatcher(upstream), asking(n=2, further_prompts=further, stream=True), None))
     assert found[-1] == [Finish("stop", ("stop", "stop", "stop"))]
     assert [request.messages[0].text for request in upstream.asked] == ["Hi", "Hi", "Ho", "Ho"]
 
 
 def test_an_effort_without_effect_is_named() -> None:
-    assert admitted(effort="low", seed=1) == ("seed", "reasoning_effort")
+    assert admitted(effort="low", seed=1) == ("sampling.seed", "effort")
 
 
 def test_further_fields_of_messages_are_named_once() -> None:
@@ -406,20 +406,20 @@ def test_further_fields_of_messages_are_named_once() -> None:
         Message("user", (Text("a"),), extra={"name": "Ada", "weight": 1}),
         Message("assistant", (Text("b"),), extra={"name": "Bot"}),
     )
-    request = ChatRequest("model-1", turns, options={"seed": 1})
-    assert without_effect(request, Scripted()) == ("seed", "messages.name", "messages.weight")
+    request = ChatRequest("model-1", turns, **typed({"seed": 1}))
+    assert without_effect(request, Scripted()) == ("sampling.seed", "messages.name", "messages.weight")
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_usage_that_the_upstream_reports_is_not_counted_again(stream: bool) -> None:
     reported: list[Event] = [ReasoningDelta("b"), Usage(1, 2), *END]
-    assert list(answer(A, reported, stream=stream, include_usage=stream)) == [A, reported]
+    assert list(answer(A, reported, stream=stream, wants_usage=True)) == [A, reported]
 
 
 def test_what_dispatch_raises_is_a_gateway_error_even_for_a_bug() -> None:
     with pytest.raises(GatewayError) as raised:
         answer(RuntimeError("secret"))
-    assert raised.value.body()["error"]["code"] == "internal_error"
+    assert raised.value.code == "internal_error"
     assert "secret" not in raised.value.message
 
 
@@ -460,20 +460,20 @@ def test_what_an_upstream_has_not_taken_another_answers(stream: bool) -> None:
 
 
 def test_the_fields_without_effect_are_those_of_the_upstream_that_answers() -> None:
-    first, second = Scripted(UpstreamUnreachable()), Scripted(A, END, native_options=frozenset({"seed"}))
-    request = asking(options={"seed": 1, "user": "ada"})
-    assert dispatch(gate_of(first, second), request, None).ignored == ("user",)
-    assert dispatch(gate_of(Scripted(A, END), second), request, None).ignored == ("seed", "user")
+    first, second = Scripted(UpstreamUnreachable()), Scripted(A, END, native_options=frozenset({"sampling.seed"}))
+    request = asking(**typed({"seed": 1, "user": "ada"}))
+    assert dispatch(gate_of(first, second), request, None).ignored == ("passthrough.user",)
+    assert dispatch(gate_of(Scripted(A, END), second), request, None).ignored == ("sampling.seed", "passthrough.user")
 
 
 def test_an_upstream_that_cannot_do_what_is_asked_is_no_way_out() -> None:
     first, second = Scripted(UpstreamUnreachable(), native_options=None), Scripted(A, END)
     custom = {"tools": [{"type": "custom", "custom": {"name": "x"}}]}
     with pytest.raises(UpstreamUnreachable):
-        dispatch(gate_of(first, second, retries=0), asking(options=custom), None)
+        dispatch(gate_of(first, second, retries=0), asking(**typed(custom)), None)
     assert second.asked == []
     with pytest.raises(InvalidRequest):
-        dispatch(gate_of(second, first), asking(options=custom), None)
+        dispatch(gate_of(second, first), asking(**typed(custom)), None)
 
 
 def test_silence_opens_the_circuit_and_then_nobody_waits() -> None:

@@ -1,4 +1,4 @@
-"""An upstream's door: what the breaker is told, and that places come back."""
+"""An upstream's door: what the breaker is told, and that slots come back."""
 
 import contextlib
 from typing import Any
@@ -43,11 +43,11 @@ def run(door: UpstreamGate) -> None:
 
 
 def test_an_answer_goes_through_and_its_place_comes_back() -> None:
-    door = gate(Scripted(A, END), places=1)
+    door = gate(Scripted(A, END), slots=1)
     for _ in range(3):
         lists = door.stream(REQUEST)
-        assert (next(lists), door.places.taken) == (A, 1)
-        assert (list(lists), door.places.taken) == ([END], 0)
+        assert (next(lists), door.limit.taken) == (A, 1)
+        assert (list(lists), door.limit.taken) == ([END], 0)
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_an_answer_goes_through_and_its_place_comes_back() -> None:
 def test_any_sign_of_life_closes_the_circuit(script: list[Step]) -> None:
     door = half_open(*script)
     run(door)
-    assert (door.breaker.state, door.places.taken) == ("closed", 0)
+    assert (door.breaker.state, door.limit.taken) == ("closed", 0)
 
 
 @pytest.mark.parametrize("error", [UpstreamUnreachable(), InvalidRequest(code="unsupported_image"), Overloaded()])
 def test_an_upstream_that_is_not_there_or_was_not_asked_does_not_close_it(error: GatewayError) -> None:
     door = half_open(error)
     run(door)
-    assert (door.breaker.state, door.places.taken) == ("half_open", 0)
+    assert (door.breaker.state, door.limit.taken) == ("half_open", 0)
 
 
 def test_a_probe_that_is_killed_while_it_waits_makes_room_for_another() -> None:
@@ -75,12 +75,12 @@ def test_a_probe_that_is_killed_while_it_waits_makes_room_for_another() -> None:
         next(door.stream(REQUEST))
     probe.kill()
     assert door.breaker.enter()
-    assert door.places.taken == 0
+    assert door.limit.taken == 0
 
 
-def test_a_full_house_asks_nobody_and_an_open_circuit_takes_no_place() -> None:
+def test_a_full_house_asks_nobody_and_an_open_circuit_takes_no_slot() -> None:
     upstream = Scripted(A, END)
-    door = gate(upstream, failures=1, places=1)
+    door = gate(upstream, failures=1, slots=1)
     running = door.stream(REQUEST)
     next(running)
     with pytest.raises(Overloaded):
@@ -89,7 +89,7 @@ def test_a_full_house_asks_nobody_and_an_open_circuit_takes_no_place() -> None:
     door.breaker.failed()
     with pytest.raises(CircuitOpen):
         next(door.stream(REQUEST))
-    assert (len(upstream.asked), upstream.ended, door.places.taken) == (1, 1, 0)
+    assert (len(upstream.asked), upstream.ended, door.limit.taken) == (1, 1, 0)
 
 
 def test_a_place_comes_back_whatever_the_closing_of_the_answer_raises() -> None:
@@ -101,7 +101,7 @@ def test_a_place_comes_back_whatever_the_closing_of_the_answer_raises() -> None:
 
     door = gate(Failing())
     lists = door.stream(REQUEST)
-    assert (next(lists), door.places.taken) == (A, 1)
+    assert (next(lists), door.limit.taken) == (A, 1)
     with pytest.raises(LookupError):
         lists.close()
-    assert door.places.taken == 0
+    assert door.limit.taken == 0

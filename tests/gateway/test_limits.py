@@ -8,34 +8,34 @@ from gpt_oss_proxy.stores.shared_counters import SharedCounters
 
 
 def test_whoever_finds_no_place_is_told_so_at_once_and_when_to_come_back() -> None:
-    places = ConcurrencyLimit(SharedCounters(), 2)
-    first, _second = places.take(), places.take()
+    slots = ConcurrencyLimit(SharedCounters(), 2)
+    first, _second = slots.take(), slots.take()
     with pytest.raises(Overloaded) as raised:
-        places.take()
+        slots.take()
     assert raised.value.retry_after == "5"
     first.leave()
-    assert places.taken == 1
-    places.take()
+    assert slots.taken == 1
+    slots.take()
 
 
 def test_a_place_is_given_back_once() -> None:
-    places = ConcurrencyLimit(SharedCounters(), 2)
-    place, _other = places.take(), places.take()
-    place.leave()
-    place.leave()
-    assert places.taken == 1
+    slots = ConcurrencyLimit(SharedCounters(), 2)
+    slot, _other = slots.take(), slots.take()
+    slot.leave()
+    slot.leave()
+    assert slots.taken == 1
 
 
 def test_the_workers_share_the_places() -> None:
     board = SharedCounters()
-    places = ConcurrencyLimit(board, 2)
+    slots = ConcurrencyLimit(board, 2)
     for taken in (set(), {0}):
         board.row = board.choose(taken)
-        places.take()
+        slots.take()
     with pytest.raises(Overloaded):
-        places.take()
+        slots.take()
     board.clear(0)  # that worker was killed
-    places.take()
+    slots.take()
 
 
 def test_what_finds_no_room_is_refused_with_the_time_to_come_back_and_takes_nothing() -> None:

@@ -15,7 +15,7 @@ from gpt_oss_proxy.errors import GatewayError, RateLimited, UpstreamIncomplete
 from gpt_oss_proxy.gateway import recorded as module
 from gpt_oss_proxy.gateway.recorded import RecordedAnswer, memory_bytes
 from gpt_oss_proxy.stores.peers import Origin
-from tests.doubles import Scripted, Step
+from tests.doubles import Scripted, Step, settle
 
 LONG = 20.0
 A: list[Event] = [TextDelta("a")]
@@ -48,11 +48,6 @@ def heard(answer: RecordedAnswer) -> list[Any]:
     finally:
         lists.close()
     return found
-
-
-def settle() -> None:
-    for _ in range(10):
-        gevent.sleep(0)
 
 
 def test_all_readers_get_the_whole_answer_of_one_call() -> None:

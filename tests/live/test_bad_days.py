@@ -155,7 +155,7 @@ def test_two_workers_share_a_circuit_that_opens_tells_so_and_closes_again(start_
     gateway.kill()
 
 
-# ConcurrencyLimit
+# Limits of concurrency
 
 
 def test_above_its_places_the_gateway_says_so_at_once_and_a_killed_worker_s_places_come_back(

@@ -15,14 +15,12 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.generation import GenerationMode
 from schemathesis.generation.meta import TestPhase
 
-from gpt_oss_proxy import __version__
-from gpt_oss_proxy.apis.document import document
-from gpt_oss_proxy.app import CLIENT_APIS
 from tests.described import Described
+from tests.doubles import described
 from tests.live.talk import SECONDS
 
 pytest_plugins = ["schemathesis.pytest.plugin"]  # it collects what API.parametrize makes
-DOCUMENT = document(CLIENT_APIS, version=__version__)
+DOCUMENT = described()
 DESCRIBED = Described(DOCUMENT)
 # The same requests each time: none that depends on earlier answers, none remembered from earlier runs.
 ALWAYS_THE_SAME = {

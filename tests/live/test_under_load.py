@@ -269,7 +269,7 @@ def test_a_worker_that_is_killed_takes_nobody_elses_stream_with_it(
     loaded: Callable[..., Gateway], ask: AskAll, upstream: Upstream
 ) -> None:
     scripts = talking(STREAMS, **HELD)
-    # ConcurrencyLimit that the killed worker's streams did not give back would be missing in the second round.
+    # Slots that the killed worker's streams did not give back would be missing in the second round.
     gateway = loaded(MAX_REQUESTS=str(STREAMS + 20))
     clients = ask(gateway, [Ask.of(script) for script in scripts])
     clients.wait_until_begun()

@@ -242,7 +242,7 @@ def test_after_finish_the_call_may_run_on_to_give_its_connection_back(hear: Hear
 
 @EITHER
 @pytest.mark.parametrize("script", [[LONG], [[], LONG]])
-def test_whoever_waits_is_told_at_once_when_the_client_leaves(script: list[Step], hear: Hear) -> None:
+def test_whoever_waits_is_emitted_at_once_when_the_client_leaves(script: list[Step], hear: Hear) -> None:
     upstream = Scripted(*script)
     relay = relay_of(upstream)
     # As the watch calls it: from the hub, where nothing may block.
@@ -429,7 +429,7 @@ def test_no_keepalive_comes_behind_the_end() -> None:
             gevent.get_hub().loop.run_callback(late)
 
     def late() -> None:  # before whoever waits is told that it was the last
-        relay._told_at = 0.0
+        relay._emitted_at = 0.0
         relay._tick()
 
     relay.push(tell)

@@ -85,7 +85,7 @@ def test_at_full_speed_reads_stay_large(pairs: list[Pair], readers: list[Reader]
 
 
 def test_a_taker_gives_the_next_read_its_size_too(pairs: list[Pair], readers: list[Reader], sizes: list[int]) -> None:
-    readers[0].taker = lambda _data: True
+    readers[0].on_bytes = lambda _data: True
     waiting = gevent.spawn(readers[0].read)
     for size in (SMALL_READ, 1, 1):
         gevent.sleep(0.01)
@@ -308,13 +308,13 @@ def test_a_taker_comes_before_who_waits_and_what_it_leaves_is_for_that_one(
             taken.append(data)
         return data != b"b"
 
-    readers[0].taker = take
+    readers[0].on_bytes = take
     reading = gevent.spawn(read_all, readers[0], left)
     for word in (b"a", b"b", b"c"):
         gevent.sleep(0.01)
         pairs[0][1].sendall(word)
     gevent.sleep(0.01)
-    readers[0].taker = None
+    readers[0].on_bytes = None
     pairs[0][1].sendall(b"d")
     gevent.sleep(0.01)
     pairs[0][1].close()
@@ -331,7 +331,7 @@ def test_a_taker_is_offered_neither_an_end_nor_an_error_nor_what_nobody_waits_fo
         offered.append(data)
         return True
 
-    readers[0].taker = readers[1].taker = readers[2].taker = take
+    readers[0].on_bytes = readers[1].on_bytes = readers[2].on_bytes = take
     waiting = gevent.spawn(readers[0].read)
     gevent.sleep(0.01)
     pairs[0][1].close()
@@ -359,14 +359,14 @@ def test_a_bug_of_a_taker_is_told_and_what_came_is_for_who_waits(
     pairs: list[Pair], readers: list[Reader], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_data: bytes) -> bool:
-        raise ValueError("a bug of a taker")
+        raise ValueError("a bug of a callback")
 
-    readers[0].taker = fail
+    readers[0].on_bytes = fail
     waiting = [gevent.spawn(reader.read) for reader in readers]
     gevent.sleep(0.01)
     for _, theirs in pairs:
         theirs.sendall(b"a")
     gevent.joinall(waiting)
     assert [reading.value for reading in waiting] == [b"a"] * 3
-    assert readers[0].taker is None
-    assert "a bug of a taker" in capsys.readouterr().err
+    assert readers[0].on_bytes is None
+    assert "a bug of a callback" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from gpt_oss_proxy.chat.events import (
     Usage,
 )
 from gpt_oss_proxy.chat.request import ChatRequest
-from gpt_oss_proxy.errors import GatewayError, InvalidRequest, RateLimited, UpstreamIncomplete
+from gpt_oss_proxy.errors import GatewayError, InvalidField, InvalidRequest, RateLimited, UpstreamIncomplete
 from gpt_oss_proxy.gateway.adoption import Adoption, RequestKey
 from gpt_oss_proxy.stores.peers import Joinable, Origin, Peers
 from tests.doubles import Scripted, Step
@@ -120,11 +120,17 @@ def test_its_error_comes_along_whole(workers: Workers) -> None:
     first, error = heard(found)
     assert first == A
     assert isinstance(error, RateLimited)
-    assert (error.body(), error.retry_after, error.should_retry) == (
-        RateLimited("Slowly.", code="c", param="p").body(),
-        "7",
-        False,
-    )
+    assert (error.message, error.code, error.param) == ("Slowly.", "c", "p")
+    assert (error.retry_after, error.should_retry) == ("7", False)
+
+
+def test_a_field_that_it_blames_can_be_spelled_by_the_other_worker_s_client_api(workers: Workers) -> None:
+    one, other = workers
+    one.begin(A, 0.05, InvalidField(("messages", 0), "No images.", code="unsupported_image", is_named=False))
+    _, error = heard(other.find())
+    assert isinstance(error, InvalidField)
+    error.spell(lambda path: f"input[{path[1]}]")
+    assert (error.message, error.code, error.param) == ("No images.", "unsupported_image", "input[0]")
 
 
 def test_of_two_that_begin_at_once_one_is_the_first(workers: Workers) -> None:

@@ -13,6 +13,7 @@ from gpt_oss_proxy.chat.request import ChatRequest, Message, Text, ToolCall
 from gpt_oss_proxy.errors import GatewayError, UpstreamFailed, UpstreamIncomplete, UpstreamProtocolError
 from gpt_oss_proxy.upstreams.decoder import Decoder
 from tests.doubles import collect
+from tests.typed import typed
 
 SIZES = (1, 7, 1_000_000)
 TOOLS = {"tools": [{"type": "function", "function": {"name": "askUser"}}]}
@@ -98,7 +99,7 @@ def sse_bytes(*events: Any) -> bytes:
 def ask(*texts: str, model: str = "gpt-oss-20b", stream: bool = False, **options: Any) -> ChatRequest:
     """Return a request with these user messages."""
     messages = tuple(Message("user", (Text(text),)) for text in texts or ("Hi",))
-    return ChatRequest(model, messages, stream=stream, options=options)
+    return ChatRequest(model, messages, stream=stream, **typed(options))
 
 
 def merged(events: list[Event]) -> list[Event]:

@@ -34,10 +34,10 @@ class Raw:
     def __init__(self, *script: bytes | Exception | float) -> None:
         self._script = list(script)
         self.left = len(script)
-        self.taker: Callable[[bytes], bool] | None = None
+        self.on_bytes: Callable[[bytes], bool] | None = None
 
-    def offer(self, taker: Callable[[bytes], bool]) -> None:
-        self.taker = taker
+    def offer(self, on_bytes: Callable[[bytes], bool]) -> None:
+        self.on_bytes = on_bytes
 
     def read1(self, _size: int, *, decode_content: bool) -> bytes:
         assert decode_content
@@ -45,7 +45,7 @@ class Raw:
             step = self._script.pop(0)
             self.left -= 1
             if isinstance(step, bytes):
-                if self.taker and self.taker(step):
+                if self.on_bytes and self.on_bytes(step):
                     continue
                 return step
             if isinstance(step, Exception):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gpt_oss_proxy.app import create_app
+from gpt_oss_proxy import app as app_module
+from gpt_oss_proxy.app import UPSTREAMS, Protocol, create_app
 from gpt_oss_proxy.config.settings import Settings
 from gpt_oss_proxy.net.client.transport import Transport
 from tests.doubles import Characters
@@ -59,6 +60,18 @@ def test_a_cut_answer_is_an_error_without_another_line_of_code(url: str) -> None
     assert status == 502
     assert isinstance(answer, dict)
     assert answer["error"]["code"] == "upstream_incomplete"
+
+
+def test_it_is_one_file_and_one_row(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Protocol(lambda _settings, transport, url: Lines(transport, url=url))
+    monkeypatch.setattr(app_module, "UPSTREAMS", {**UPSTREAMS, "lines": row})
+    gone = "http://127.0.0.1:1"
+    environ = {"BASE_URL": gone, "FAILOVER": f"gpt-oss-20b=lines+{url}", "RETRIES": "0"}
+    asking = create_app(Settings.from_environ(environ), vocabulary=Characters()).test_client()
+    body = {"model": "gpt-oss-20b", "messages": [{"role": "user", "content": "Good morning!"}]}
+    answer = asking.post("/v1/chat/completions", data=json.dumps(body)).json
+    assert answer is not None
+    assert answer["choices"][0]["message"]["content"] == "You said:\nGood morning!\n"
 
 
 def test_the_page_shows_this_code() -> None:

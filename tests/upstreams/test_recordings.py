@@ -296,7 +296,7 @@ def test_our_older_chatkit_request_is_the_recorded_one(name):
         asked["op"] = "threads.create"
     text = asked["params"]["input"]["text"]
     shown = headers["x-show-reasoning"] == "true"
-    request = ChatRequest("gpt-oss-120b", hello(text).messages, reasoning_effort="high" if shown else "none")
+    request = ChatRequest("gpt-oss-120b", hello(text).messages, effort="high" if shown else "none")
     assert build_chatkit_body(request, "older") == asked
     ours = build_headers(request, "older", "high")
     if not shown:

@@ -1,6 +1,6 @@
 """Answers that consist of choices, whole and as chunks: what chat completions and legacy completions share.
 
-Of a chunk only what it tells changes within a choice, so what stands before and after it is rendered once.
+Within a choice only the news of a chunk change, so what stands before and after them is rendered once.
 """
 
 from abc import ABC, abstractmethod
@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from gpt_oss_proxy import sse
-from gpt_oss_proxy.apis.base import Stamp, render_error
-from gpt_oss_proxy.apis.openai.reasoning import placing
+from gpt_oss_proxy.apis.base import Stamp
+from gpt_oss_proxy.apis.openai.errors import error_event
+from gpt_oss_proxy.apis.openai.reasoning import ReasoningFormat, placing
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
@@ -23,7 +24,6 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from gpt_oss_proxy.chat.request import ReasoningFormat
 from gpt_oss_proxy.errors import GatewayError
 
 _json = msgspec.json.encode
@@ -46,14 +46,14 @@ def render_whole(
 class ChunkStream(ABC):
     """Lists of events → chunks: what opens a choice, deltas as they come, a finish each, usage if asked for, [DONE].
 
-    A client API words what a chunk tells: each `tell_…` returns the fields of its choice, as JSON without braces, or
-    b'' if there is nothing to tell. `TELL_NOTHING` is what a chunk tells that only keeps the connection alive, and
-    `TELL_TEXT` what stands before and after new text.
+    A subclass words the news of a chunk: each `…_fields` method returns fields of its choice, as JSON without braces,
+    or b'' for no chunk. `NO_FIELDS` are those of a chunk that only keeps the connection alive, and `AROUND_TEXT` is
+    what stands before and after new text.
     """
 
     KIND: str
-    TELL_NOTHING: bytes
-    TELL_TEXT: tuple[bytes, bytes]
+    NO_FIELDS: bytes
+    AROUND_TEXT: tuple[bytes, bytes]
 
     def __init__(self, stamp: Stamp, *, include_usage: bool, reasoning_format: ReasoningFormat) -> None:
         self._head = b"data: " + _json(_stamped(self.KIND, stamp))[:-1] + b',"choices":['
@@ -68,23 +68,23 @@ class ChunkStream(ABC):
         self._place = placing(reasoning_format)
 
     @abstractmethod
-    def tell_opening(self, index: int) -> bytes:
+    def opening_fields(self, index: int) -> bytes:
         """Return what a choice begins with."""
 
-    def tell_text(self, text: str) -> bytes:
+    def text_fields(self, text: str) -> bytes:
         """Return new text."""
-        before, after = self.TELL_TEXT
+        before, after = self.AROUND_TEXT
         return before + _json(text) + after
 
-    def tell_reasoning(self, _text: str) -> bytes:
+    def reasoning_fields(self, _text: str) -> bytes:
         """Return new reasoning, where there is a field for it."""
         return b""
 
-    def tell_call(self, _event: ToolCallDelta) -> bytes:
+    def call_fields(self, _event: ToolCallDelta) -> bytes:
         """Return a tool call that begins or grows, where there is a field for it."""
         return b""
 
-    def tell_extra(self, _fields: Mapping[str, Any]) -> bytes:
+    def extra_fields(self, _fields: Mapping[str, Any]) -> bytes:
         """Return further fields of a message, where there is room for them."""
         return b""
 
@@ -96,15 +96,15 @@ class ChunkStream(ABC):
     def reason(self, reason: FinishReason) -> str:
         """Return the client API's word for it."""
 
-    def render(self, events: list[Event]) -> bytes:
-        """Return the chunks that tell these events, or a chunk that tells nothing, to keep the connection alive."""
+    def feed(self, events: list[Event]) -> bytes:
+        """Return the chunks of these events, or for [] a chunk without news, to keep the connection alive."""
         if len(events) == 1 and type(events[0]) is TextDelta and self._around_text[0] and not self._place:
             before, after = self._around_text  # as nearly all lists of a long answer are
             return before + _json(events[0].text) + after
         out: list[bytes] = []
         index, head = 0, self._appear(0, out)
         if not events and not out:
-            return self._chunk(head, self.TELL_NOTHING)
+            return self._chunk(head, self.NO_FIELDS)
         if self._place:
             events = self._place(events)
         run: list[str] = []  # text of the same kind that came together goes out together
@@ -113,15 +113,15 @@ class ChunkStream(ABC):
                 case TextDelta() | ReasoningDelta():
                     run.append(event.text)
                     if position + 1 == len(events) or type(events[position + 1]) is not type(event):
-                        tell = self.tell_text if type(event) is TextDelta else self.tell_reasoning
-                        out.append(self._chunk(head, tell("".join(run))))
+                        fields = self.text_fields if type(event) is TextDelta else self.reasoning_fields
+                        out.append(self._chunk(head, fields("".join(run))))
                         run.clear()
                 case ToolCallDelta():
-                    out.append(self._chunk(head, self.tell_call(event)))
+                    out.append(self._chunk(head, self.call_fields(event)))
                 case Choice():
                     index, head = event.index, self._appear(event.index, out)
                 case Extra(of="message"):
-                    out.append(self._chunk(head, self.tell_extra(event.fields)))
+                    out.append(self._chunk(head, self.extra_fields(event.fields)))
                 case Extra(of="choice"):
                     self._choice_extra.setdefault(index, {}).update(self.choice_extra(event.fields))
                 case Extra():
@@ -131,28 +131,30 @@ class ChunkStream(ABC):
                 case Finish():
                     self._finish(event, out)
                 case _:
-                    pass  # Started is told in a header; text that was streamed cannot be taken back
+                    pass  # Started is in a header; text that was streamed cannot be taken back
         return b"".join(out)
+
+    end = feed
 
     def fail(self, error: GatewayError) -> bytes:
         """Return an error event and [DONE]; there is no finish_reason, for there was no finish."""
-        return sse.encode(render_error(error)) + sse.DONE
+        return error_event(error)
 
     def _appear(self, index: int, out: list[bytes]) -> bytes:
         """Return what each chunk of a choice begins with; the first time, the choice is opened."""
         head = self._heads.get(index)
         if head is None:
             head = self._heads[index] = b'%b{"index":%d,' % (self._head, index)
-            out.append(self._chunk(head, self.tell_opening(index)))
+            out.append(self._chunk(head, self.opening_fields(index)))
             if not out[-1]:
                 out.pop()
             if index == 0:
-                before, after = self.TELL_TEXT
+                before, after = self.AROUND_TEXT
                 self._around_text = head + before, after + self._open_tail
         return head
 
-    def _chunk(self, head: bytes, told: bytes) -> bytes:
-        return head + told + self._open_tail if told else b""
+    def _chunk(self, head: bytes, fields: bytes) -> bytes:
+        return head + fields + self._open_tail if fields else b""
 
     def _finish(self, event: Finish, out: list[bytes]) -> None:
         for index, reason in enumerate((event.reason, *event.others)):
@@ -161,7 +163,7 @@ class ChunkStream(ABC):
             end += _members(self._choice_extra.get(index, {})) + b"}"
             # What its server says of the whole answer goes out with its end, once.
             tail = self._tail if index else self._with_extra(self._tail)
-            out.append(head + self.TELL_NOTHING + end + tail)
+            out.append(head + self.NO_FIELDS + end + tail)
         if self._include_usage:
             out.append(self._head + b'],"usage":' + _json(_usage(self._usage)) + b"}\n\n")
         out.append(sse.DONE)

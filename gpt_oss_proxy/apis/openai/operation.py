@@ -88,9 +88,9 @@ def stamped(kind: str, prefix: str) -> Json:
     }
 
 
-def choices(told: Json, reasons: list[str | None], **bounds: int) -> Json:
-    """Return the schema of choices that tell this."""
-    choice = object_of({"index": INDEX, **told, "logprobs": NULL, "finish_reason": {"enum": reasons}})
+def choices(fields: Json, reasons: list[str | None], **bounds: int) -> Json:
+    """Return the schema of choices with these fields."""
+    choice = object_of({"index": INDEX, **fields, "logprobs": NULL, "finish_reason": {"enum": reasons}})
     empty = {"description": "Empty in the chunk that bears the usage."} if None in reasons else {}
     return {"type": "array", **bounds, **empty, "items": choice}
 

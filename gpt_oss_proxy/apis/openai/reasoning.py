@@ -5,13 +5,14 @@ begins with `<think>…</think>`, as models write it that know no fields. `hidde
 """
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import msgspec
 
 from gpt_oss_proxy.chat.completion import CompletionChoice
 from gpt_oss_proxy.chat.events import Choice, Event, Finish, ReasoningDelta, TextDelta, ToolCallDelta
-from gpt_oss_proxy.chat.request import ReasoningFormat
 
+ReasoningFormat = Literal["both", "reasoning", "reasoning_content", "think-tags", "hidden"]
 FIELDS: Mapping[ReasoningFormat, tuple[str, ...]] = {
     "both": ("reasoning", "reasoning_content"),
     "reasoning": ("reasoning",),
@@ -48,26 +49,26 @@ class _Tagged:
         self._thinking: dict[int, bool] = {}  # by choice: True inside the tags, False behind them
 
     def place(self, events: list[Event]) -> list[Event]:
-        told: list[Event] = []
+        placed: list[Event] = []
         index = 0
         for event in events:
             match event:
                 case Choice():
                     index = event.index
                 case ReasoningDelta():
-                    told += self._think(index, event.text)
+                    placed += self._think(index, event.text)
                     continue
                 case TextDelta() | ToolCallDelta():
-                    told += self._close(index)
+                    placed += self._close(index)
                     self._thinking[index] = False
                 case Finish():  # it ends all choices
                     for other in sorted(self._thinking):
                         if closing := self._close(other):
-                            told += [Choice(other), *closing]
+                            placed += [Choice(other), *closing]
                 case _:
                     pass
-            told.append(event)
-        return told
+            placed.append(event)
+        return placed
 
     def _think(self, index: int, text: str) -> list[Event]:
         if index not in self._thinking:

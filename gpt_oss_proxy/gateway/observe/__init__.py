@@ -1,1 +1,1 @@
-"""What an operator sees: log lines, metrics, tokens, health."""
+"""What an operator sees: log lines, metrics, token counts, health."""

@@ -1,4 +1,4 @@
-"""One JSON line a request, for people and machines. Never prompts, answers or keys."""
+"""One JSON line per request, for people and programs. Never prompts, answers or keys."""
 
 import sys
 import time
@@ -13,11 +13,11 @@ from gpt_oss_proxy.gateway.observe.tally import Tally
 from gpt_oss_proxy.net.output import STDOUT, Output
 
 _output: Output | None = None
-_LONGEST_TEXT = 200  # characters of what others choose: the upstream's reference, a proxy's words
+_LONGEST_TEXT = 200  # characters, of text from outside: the upstream's reference, a proxy's words
 
 
 class Record(msgspec.Struct):
-    """What is known of a request, filled while it lasts. Times are monotonic seconds; the log tells when it ended."""
+    """What is known of a request, filled while it runs. Times are monotonic seconds; the log adds the end."""
 
     id: str
     method: str
@@ -27,10 +27,10 @@ class Record(msgspec.Struct):
     upstream: str = ""
     asked: list[str] = []  # the upstreams, in order
     client: str = ""  # its address
-    upstream_host: str = ""  # of the one asked last
-    upstream_status: int | None = None  # of HTTP, where that was a failure
+    upstream_host: str = ""  # of the last attempt
+    upstream_status: int | None = None  # HTTP status, if that was the failure
     tally: Tally = msgspec.field(default_factory=Tally)
-    usage: Usage | None = None  # when the answer is over
+    usage: Usage | None = None  # set when the answer is over
     adopted: bool = False  # it got an earlier request's answer
     reference: str = ""
     ignored: tuple[str, ...] = ()  # the request's fields without effect
@@ -43,7 +43,7 @@ class Record(msgspec.Struct):
 
     @property
     def first_seconds(self) -> float | None:
-        """From the request to the first events, None if none came."""
+        """From the request to the first events, None if there were none."""
         return None if self.first is None else self.first - self.started
 
     @property
@@ -52,26 +52,26 @@ class Record(msgspec.Struct):
         return self.ended - self.started
 
     def heard(self) -> None:
-        """The first events of the answer are there."""
+        """Note the time of the answer's first events."""
         if self.first is None:
             self.first = time.monotonic()
 
     def failed(self, error: GatewayError) -> None:
-        """The request has ended with this error."""
+        """Note the error that the request has ended with."""
         self.outcome = error.code
         self.missed(error)
 
     def missed(self, error: GatewayError) -> None:
-        """An upstream has failed with this error."""
+        """Note an upstream's error."""
         self.reason = error.reason or self.reason
         self.upstream_status = error.upstream_status or self.upstream_status
 
     def count(self) -> None:
-        """Count the answer's tokens: it is over."""
+        """Count the tokens of the finished answer."""
         self.usage = self.tally.usage()
 
     def write(self) -> None:
-        """Write the line: the request is over."""
+        """Write the line of the finished request."""
         self.ended = time.monotonic()
         self.tally.forget()
         first = self.first_seconds
@@ -98,7 +98,7 @@ class Record(msgspec.Struct):
             "first_seconds": None if first is None else round(first, 3),
             "total_seconds": round(self.total_seconds, 3),
         }
-        if _output:  # not through logging: a line for each request would cost it more than all the rest of its end
+        if _output:  # not through logging: its line would cost more than the rest of a request's end
             _output.write(msgspec.json.encode(line) + b"\n")
 
 
@@ -113,11 +113,11 @@ def _whole_second(seconds: int) -> str:
 
 
 def _foreign(text: str) -> str:
-    # Half a surrogate, which JavaScript servers do send, is no UTF-8.
+    # JavaScript servers do send unpaired surrogates, which UTF-8 cannot encode.
     return text[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 def log_to_stdout() -> None:
-    """Send the lines to standard output, where containers and systemd look for them; before that they go nowhere."""
+    """Write the lines to standard output, where containers and systemd read them; without this call none is written."""
     global _output
-    _output = STDOUT if sys.stdout else None  # None: it was closed at the start, so its number may be a socket's by now
+    _output = STDOUT if sys.stdout else None  # if it was closed at the start, its number may be a socket's by now

@@ -1,4 +1,4 @@
-"""Whether an upstream answers, for the operator: one warning at its first failure, and one line at its recovery."""
+"""Logs for the operator whether an upstream answers: a warning at its first failure, and a line at its recovery."""
 
 import logging
 import time
@@ -12,19 +12,19 @@ _FAILING_SINCE, _WAS_NAMED, _QUIET_UNTIL = range(3)  # Unix seconds, 0.0 for non
 
 
 class Health:
-    """One upstream's, the same for all workers. `name` and `host` are for the log."""
+    """One upstream's health, shared by all workers. `name` and `host` are for the log."""
 
-    def __init__(self, board: SharedCounters, name: str, host: str) -> None:
-        self._cells = board.cells(3)
+    def __init__(self, counters: SharedCounters, name: str, host: str) -> None:
+        self._cells = counters.cells(3)
         self._title = f"{name} ({host})" if host else name
 
     @property
     def is_up(self) -> bool:
-        """Whether its last answer was one."""
+        """Whether its last answer succeeded."""
         return not self._cells[_FAILING_SINCE]
 
     def note(self, error: GatewayError | None) -> None:
-        """Note how an answer has ended: None is well. What the client or its request is to blame for says nothing."""
+        """Note how an answer has ended, None for success. Errors that the client or its request caused are ignored."""
         cells = self._cells
         if error is None:
             since, was_named = cells[_FAILING_SINCE], cells[_WAS_NAMED]
@@ -34,7 +34,7 @@ class Health:
                 _log.warning("%s answers again, after %.0f s", self._title, time.time() - since)
         elif isinstance(error, UpstreamFailed | TimedOut | UpstreamUnavailable) and not cells[_FAILING_SINCE]:
             now = cells[_FAILING_SINCE] = time.time()
-            if now >= cells[_QUIET_UNTIL]:  # one that fails now and then is not named each time
+            if now >= cells[_QUIET_UNTIL]:  # an upstream that fails now and then is not logged each time
                 cells[_WAS_NAMED], cells[_QUIET_UNTIL] = 1.0, now + _QUIET_SECONDS
                 why = f" ({error.reason})" if error.reason else ""
                 _log.warning(

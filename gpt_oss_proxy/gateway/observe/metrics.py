@@ -1,9 +1,9 @@
-"""Prometheus metrics of all workers, from what the access log knows of each request, and the state of the upstreams.
+"""Prometheus metrics of all workers, from the access log's record of each request, and the state of the upstreams.
 
-The library keeps counts of several processes in files of the folder PROMETHEUS_MULTIPROC_DIR, which gunicorn.conf.py
-makes; without it (in tests) they are those of this process. Requests are counted a second late at most, many together:
-one by one the library's locks and files would cost a request more than its client's socket. What is noted and not yet
-counted is lost with a worker that is killed.
+The library keeps the counts of several processes in files of the folder PROMETHEUS_MULTIPROC_DIR, which
+gunicorn.conf.py creates; without it (in tests) the counts are those of this process. Requests are counted in groups,
+at most a second late: one by one the library's locks and files would cost a request more than its client's socket.
+Requests that a killed worker has not counted yet are lost.
 """
 
 import collections
@@ -28,14 +28,14 @@ from gpt_oss_proxy.upstreams.base import Upstream
 
 _log = logging.getLogger(__name__)
 _FILE_BYTES = 1024 * 1024  # prometheus_client's own first size
-_UNFINISHED = ".new"  # the end of a file's name that nobody reads yet
+_UNFINISHED = ".new"  # suffix of files that the library does not read yet
 _LATE_SECONDS = 1.0
-_MOST_NOTED = 1024  # requests; to count them takes a millisecond
+_MOST_NOTED = 1024  # requests; counting them takes a millisecond
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """Counts requests, and tells all counts as Prometheus text."""
+    """Counts requests, and renders all counts as Prometheus text."""
 
     content_type = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,7 +47,7 @@ class Metrics:
         self._broken = False
         self._state = _State(places, gates, commit)
         self._gates = gates
-        # The path is not a label: anybody can ask for any. So it is with models that do not exist.
+        # The path is not a label, because a client can request any path; nor are models that do not exist.
         self._requests = Counter(
             "gpt_oss_proxy_requests",
             "Requests, by how they ended: ok, client_gone, or the error's code.",
@@ -88,29 +88,29 @@ class Metrics:
         self._is_due = False
 
     def reserve(self) -> None:
-        """Make room for this process's counts: on a full disk the first write into a sparse file would kill it.
+        """Allocate space for this process's counts: on a full disk the first write to a sparse file would kill it.
 
-        Raises OSError if there is none; then nothing is counted here.
+        Raises OSError if there is no space; then this process counts nothing.
         """
         try:
             for kind in ("counter", "histogram") if self._folder else ():
                 name = f"{self._folder}/{kind}_{os.getpid()}"
                 with open(name + _UNFINISHED, "wb") as file:
                     os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
-                os.rename(name + _UNFINISHED, name + ".db")  # half a file would break all others' sums
+                os.rename(name + _UNFINISHED, name + ".db")  # an incomplete file would break all workers' sums
         except OSError:
             self._broken = True
             self.forget(os.getpid())
             raise
 
     def forget(self, pid: int) -> None:
-        """Remove what a process has left that died while it made room."""
+        """Remove the file of a process that died while allocating it."""
         for path in Path(self._folder or "/nowhere").glob(f"*_{pid}{_UNFINISHED}"):
             with contextlib.suppress(OSError):
                 path.unlink()
 
     def note(self, record: Record) -> None:
-        """Note a request that is over; it is counted soon."""
+        """Queue a finished request; it is counted within a second."""
         if self._broken:
             return
         self._noted.append(record)
@@ -121,7 +121,7 @@ class Metrics:
             gevent.spawn_later(_LATE_SECONDS, self._count_what_is_due)
 
     def count(self) -> None:
-        """Count what was noted, now. If the folder is lost, nothing is counted here any more."""
+        """Count the queued requests now. If the folder is lost, this process counts nothing any more."""
         noted, self._noted = self._noted, []
         try:
             self._add(noted)
@@ -160,7 +160,7 @@ class Metrics:
         self.count()
 
     def text(self) -> bytes:
-        """Return everything, summed over all workers, those that have ended included."""
+        """Return all metrics, summed over all workers, including those that have ended."""
         self.count()
         counted = self._registry
         if self._folder and Path(self._folder).is_dir():
@@ -172,29 +172,29 @@ class Metrics:
 
 
 def _model(record: Record) -> str:
-    """Return the model, if it is one that an upstream was found for."""
+    """Return the model's id, or "other" if no upstream was found for it."""
     return record.model if record.upstream else "other" if record.model else ""
 
 
 class _Histogram(Histogram):
-    """One that can be told many values by a few counts; the library knows only one value after the other.
+    """A histogram that adds many values at once; the library adds one value at a time.
 
-    The numbers behind it have names that are the library's own: a test compares what both count.
+    It uses the library's private attributes; a test compares the results of both.
     """
 
     def observe_all(self, values: Sequence[float]) -> None:
-        """Observe them."""
+        """Observe all values."""
         self._sum.inc(sum(values))
-        # A bucket has what is not above its bound, and the last one has no bound.
+        # A bucket holds values up to and including its bound; the last one has no bound.
         for bucket, number in collections.Counter(bisect_left(self._upper_bounds, value) for value in values).items():
             self._buckets[bucket].inc(number)
 
 
 class _State(Collector):
-    """What is now: what was built, requests that run, upstreams and their circuits."""
+    """The current state: the build, running requests, the upstreams and their circuits."""
 
-    def __init__(self, places: ConcurrencyLimit, gates: Sequence[UpstreamGate], commit: str) -> None:
-        self._places = places
+    def __init__(self, limit: ConcurrencyLimit, gates: Sequence[UpstreamGate], commit: str) -> None:
+        self._limit = limit
         self._gates = gates
         self._commit = commit
 
@@ -202,7 +202,7 @@ class _State(Collector):
         build = GaugeMetricFamily("gpt_oss_proxy_build_info", "1; what was built.", labels=["version", "commit"])
         build.add_metric([__version__, self._commit], 1)
         yield build
-        yield GaugeMetricFamily("gpt_oss_proxy_running", "Chats that run now.", value=self._places.taken)
+        yield GaugeMetricFamily("gpt_oss_proxy_running", "Chats that run now.", value=self._limit.taken)
         running = GaugeMetricFamily("gpt_oss_proxy_upstream_running", "Chats at an upstream now.", labels=["upstream"])
         circuit = GaugeMetricFamily(
             "gpt_oss_proxy_upstream_circuit_open",
@@ -214,6 +214,6 @@ class _State(Collector):
         )
         for gate in self._gates:
             up.add_metric([gate.upstream.name], float(gate.health.is_up))
-            running.add_metric([gate.upstream.name], gate.places.taken)
+            running.add_metric([gate.upstream.name], gate.limit.taken)
             circuit.add_metric([gate.upstream.name], {"closed": 0, "half_open": 0.5, "open": 1}[gate.breaker.state])
         yield from (running, circuit, up)

@@ -1,6 +1,6 @@
-"""The tokens of one request's answer, counted as it goes out: also where nothing asks for them, and where it is cut.
+"""Counts the tokens of a request's answer as it is sent, even if usage was not requested or the answer is cut.
 
-What an upstream reports goes before what is counted here. Text is counted in pieces, so that little of it is kept.
+The upstream's own usage takes precedence. Text is counted in pieces, so that little of it is held.
 """
 
 import io
@@ -15,27 +15,27 @@ _MOST_HELD = 4096  # characters
 
 
 class Tally:
-    """Counts one answer. `finish` is how it ended, '' if it has not."""
+    """Counts one answer. `finish` is its finish reason, '' before its end."""
 
     def __init__(self) -> None:
         self.finish = ""
         self._prompts: dict[int, ChatRequest] = {}
         self._usage: Usage | None = None
-        self._text = io.StringIO()  # what is held; a list of many texts would cost more than to write them
-        self._size = 0  # characters of it
+        self._text = io.StringIO()  # text not counted yet; a list of many texts would cost more than writing them
+        self._size = 0  # its characters
         self._answer = self._reasoning = 0
         self._count: Count = len
 
     def begin(self, count: Count) -> None:
-        """Count with a model's vocabulary from now on."""
+        """Count with the model's vocabulary from now on."""
         self._count = count
 
     def asked(self, call: int, request: ChatRequest) -> None:
-        """Note what an upstream is asked by one of the answer's calls; a further try takes the place of the last."""
+        """Note the request that one of the answer's calls sends to an upstream; a new attempt replaces the last."""
         self._prompts[call] = request
 
     def add(self, events: list[Event]) -> None:
-        """Take the next list of the answer."""
+        """Add the next batch of the answer."""
         for event in events:
             match event:
                 case TextDelta():
@@ -55,11 +55,11 @@ class Tally:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is something of an answer."""
+        """Whether the answer has any content."""
         return bool(self._answer or self._reasoning or self._size)
 
     def usage(self) -> Usage | None:
-        """Return the tokens so far, None if no upstream was asked and nothing came."""
+        """Return the usage so far, None if no upstream was asked and nothing was received."""
         if self._usage:
             return self._usage
         if self._size:
@@ -70,15 +70,15 @@ class Tally:
         return Usage(prompt, self._answer + self._reasoning, reasoning_tokens=self._reasoning)
 
     def forget(self) -> None:
-        """Keep no text and no request any longer."""
+        """Drop the text and the requests."""
         self._prompts.clear()
         self._text.close()
 
     def _count_held(self, *, last: bool) -> None:
-        """Count the text that is held, but for its last word, which may go on."""
+        """Count the held text except its last word, which may continue."""
         text = self._text.getvalue()
         end = len(text) if last else max(text.rfind(" "), 0)
-        if len(text) - end > _MOST_HELD:  # no word is so long
+        if len(text) - end > _MOST_HELD:  # no word is that long
             end = len(text)
         self._text = io.StringIO(text[end:])
         self._size = self._text.seek(0, io.SEEK_END)
@@ -86,5 +86,5 @@ class Tally:
             self._answer += self._tokens(text[:end])
 
     def _tokens(self, text: str) -> int:
-        """Return how many tokens a text has; 0 where the upstream has reported them, for then no count is needed."""
+        """Return the number of tokens in a text; 0 if the upstream has reported usage: then it is not needed."""
         return 0 if self._usage else self._count(text)

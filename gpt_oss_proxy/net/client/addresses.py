@@ -1,7 +1,7 @@
-"""The addresses of one server: looked up once for all who ask at the same time, and believed for a moment.
+"""The addresses of one server: concurrent look-ups share one query, and its result is used for 5 seconds.
 
-gevent looks names up in threads, even what is an address already. A thread gets a turn of Python's lock only every few
-milliseconds of a busy worker: a thousand new streams at once would wait for seconds, each for its own look-up.
+gevent looks names up in threads, even numeric addresses. In a busy worker a thread gets Python's lock only every few
+milliseconds: a thousand new streams at once would wait for seconds if each looked the name up itself.
 """
 
 import math
@@ -18,12 +18,12 @@ _BELIEVED_SECONDS = 5.0
 # What socket.getaddrinfo returns: (family, type, protocol, canonical name, address to connect to).
 Address = tuple[int, int, int, str, Any]
 
-# gevent's own would ask a thread; this one only reads the digits.
+# gevent's own would use a thread; the original only parses the digits and does not block.
 _read = monkey.get_original("socket", "getaddrinfo")
 
 
 class Addresses:
-    """Those of a host and port."""
+    """The addresses of one host and port."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
@@ -33,16 +33,16 @@ class Addresses:
         self._look_up = SingleFlight(self._look_up_now)
 
     def find(self) -> list[Address]:
-        """Return them, the best first. Raises OSError for an unknown name, ValueError for what is no name."""
+        """Return the addresses, the best first. Raises OSError for an unknown name, ValueError for an invalid one."""
         if time.monotonic() < self._until:
             return self._found
         found = self._look_up.join()
         if isinstance(found, Exception):
-            raise found.with_traceback(None)  # it is raised to many, and each would add to it
+            raise found.with_traceback(None)  # raised to many callers: each would extend the traceback
         return found
 
     def doubt(self) -> None:
-        """Look names up anew: nobody was there."""
+        """Look the name up again at the next `find`: no address accepted a connection."""
         if self._until < math.inf:
             self._until = 0.0
 
@@ -56,7 +56,7 @@ class Addresses:
 
 
 def _read_digits(host: str, port: int) -> list[Address]:
-    """Return the address that `host` is; nothing if it is a name."""
+    """Return the address if `host` is a numeric one; [] if it is a name."""
     try:
         found: list[Address] = _read(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""While a connection to an upstream is made: one limit of time for all of it, and what its failures mean."""
+"""Connecting to an upstream: one time limit for all steps, and the mapping of failures to our errors."""
 
 import contextlib
 import errno
@@ -16,9 +16,9 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 @contextlib.contextmanager
 def connecting(seconds: float) -> Iterator[None]:
-    """Make what fails within an error of ours: name, TCP, proxy and TLS share the time.
+    """Map the failures of the block to our errors. Name look-up, TCP, proxy and TLS share `seconds`.
 
-    Raises UpstreamConnectTimeout, UpstreamTls, UpstreamUnreachable, and Overloaded where no descriptor is left.
+    Raises UpstreamConnectTimeout, UpstreamTls, UpstreamUnreachable, or Overloaded when no file descriptor is left.
     """
     timeout = gevent.Timeout(seconds)
     try:
@@ -28,14 +28,14 @@ def connecting(seconds: float) -> Iterator[None]:
         if error is not timeout:
             raise
         raise UpstreamConnectTimeout from error
-    # ValueError: a name that no look-up takes. HTTPException: a proxy that speaks something else.
+    # ValueError: a name that cannot be looked up. HTTPException: the proxy does not speak HTTP.
     except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
         raise _meaning(error) from error
 
 
 def _meaning(error: Exception) -> GatewayError:
-    # urllib3's classes say less than the error that they stand for: a refused connection is a time-out, too. An end of
-    # file in the handshake is a server that hangs up: it has refused no certificate and no version.
+    # urllib3's classes say less than the error they wrap: a refused connection is a time-out, too. An end of file
+    # during the handshake means that the server hung up; it refused neither a certificate nor a version.
     cause = error.__cause__ if isinstance(error, urllib3.exceptions.HTTPError) else error
     match cause:
         case TimeoutError():
@@ -48,5 +48,5 @@ def _meaning(error: Exception) -> GatewayError:
 
 
 def _first_of(error: BaseException, *names: str) -> str:
-    """Return the first of these attributes that says something, else the error's text."""
+    """Return the first of these attributes that is set and not empty, else the error's text."""
     return next((text for name in names if (text := getattr(error, name, None))), str(error))

@@ -24,12 +24,12 @@ from gpt_oss_proxy.net.turn import Reader
 _READ_BYTES = 64 * 1024
 REST_SECONDS = 0.05
 
-# gevent's own poll would switch to other greenlets; this one only looks, and returns at once.
+# gevent's own poll would switch to other greenlets; the original polls without waiting.
 _poll = monkey.get_original("select", "poll")
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """A server; `name` is what the header Host calls it."""
+    """A server. `name` is its value of the Host header."""
 
     scheme: str
     host: str
@@ -38,20 +38,20 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Connection:
-    """A connected socket and who waits for it."""
+    """A connected socket and the greenlet that waits for its data."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
         self._descriptor = sock.fileno()
         self._encrypted = hasattr(sock, "pending")
         self._reader = _TlsReader(sock) if self._encrypted else Reader(self._descriptor)
-        # Returns what has come, after letting others run; b'' at the end. May be given a size. Raises OSError.
+        # Waits (others run meanwhile), then returns the bytes read; b'' at the end. Takes a size. Raises OSError.
         self.receive: Callable[..., bytes] = self._reader.read
         self.idle_since = 0.0
 
-    def offer(self, taker: Callable[[bytes], bool] | None) -> None:
-        """Let this take what comes, in the hub, before whoever waits for it; it returns whether it has taken it."""
-        self._reader.taker = taker
+    def offer(self, on_bytes: Callable[[bytes], bool] | None) -> None:
+        """Call `on_bytes` in the hub with the bytes of each read; if it returns False, `receive` returns them."""
+        self._reader.on_bytes = on_bytes
 
     def send(self, data: bytes) -> None:
         """Send all. Raises OSError."""
@@ -64,7 +64,7 @@ class Connection:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing has come, its end neither: an idle connection that can be used."""
+        """Whether neither data nor an end of file has arrived: an idle connection that can be used."""
         if self._reader.holds:
             return False
         poll = _poll()
@@ -72,7 +72,7 @@ class Connection:
         return not poll.poll(0)
 
     def close(self) -> None:
-        """Close it, whatever it does."""
+        """Close it, whatever state it is in."""
         try:
             self._reader.close()
         finally:
@@ -80,13 +80,13 @@ class Connection:
 
 
 class _TlsReader:
-    """The same as Reader for a socket with TLS, without phases: what is read may be decrypted already.
+    """Like Reader for a TLS socket, without the loop's phases: bytes may be decrypted before the socket is ready.
 
-    Its taker is offered nothing.
+    It never calls `on_bytes`.
     """
 
     holds = False
-    taker: Callable[[bytes], bool] | None = None
+    on_bytes: Callable[[bytes], bool] | None = None
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -105,14 +105,14 @@ class _TlsReader:
 
 
 class Connections:
-    """The idle connections to one origin, the latest used first of those that have rested.
+    """The idle connections to one origin. Of those idle for REST_SECONDS, the most recently used is taken first.
 
-    They are closed before their servers do it: a POST into a closed one could not be repeated. And some servers close
-    right after an answer, without a word before: so none is used again at once.
+    Idle connections are closed before their servers do it, because a POST into a closed one could not be repeated. Some
+    servers close right after an answer without announcing it, so no connection is reused at once.
     """
 
     def __init__(self, origin: Origin, connect_seconds: float, tls: ssl.SSLContext, proxy: Proxy | None = None) -> None:
-        """With a proxy they lead to it, and through it if the origin speaks TLS."""
+        """With a proxy, connections lead to it, and tunnel through it if the origin speaks TLS."""
         self.origin = origin
         self.proxy = proxy
         self._connect_seconds = connect_seconds
@@ -123,7 +123,7 @@ class Connections:
         self._sweeping = False
 
     def take(self) -> Connection:
-        """Return a connection that nobody uses. Raises UpstreamUnreachable and its kin."""
+        """Return a connection that is not in use. Raises UpstreamUnreachable and its kin."""
         now = time.monotonic()
         while self._resting and self._resting[0].idle_since <= now - REST_SECONDS:
             self._rested.append(self._resting.popleft())
@@ -135,7 +135,7 @@ class Connections:
         return Connection(self._connect())
 
     def put(self, connection: Connection) -> None:
-        """Keep it for the next."""
+        """Keep the connection for reuse, or close it if enough are idle."""
         if len(self._rested) + len(self._resting) >= POOLED_CONNECTIONS:
             connection.close()
             return
@@ -147,11 +147,11 @@ class Connections:
 
     @property
     def idle(self) -> list[Connection]:
-        """Those that nobody uses, the latest last."""
+        """The unused connections, the most recently used last."""
         return [*self._rested, *self._resting]
 
     def close(self) -> None:
-        """Close all."""
+        """Close all idle connections."""
         self._close_before(math.inf)
 
     def _connect(self) -> Any:
@@ -165,8 +165,8 @@ class Connections:
                 if origin.scheme == "https":
                     if self.proxy:
                         open_tunnel(sock, origin.host, origin.port, self.proxy)
-                    name = origin.host.rstrip(".")  # certificates leave out the root
-                    # Not at once: ended in its handshake, the socket would stay open until the garbage collector comes.
+                    name = origin.host.rstrip(".")  # certificates leave out the trailing dot
+                    # Not on connect: killed during its handshake, the socket would stay open until garbage collection.
                     sock = self._tls.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
                     sock.do_handshake()
                 connected, sock = sock, None
@@ -191,7 +191,7 @@ class Connections:
 
 
 def _connect_to_one(addresses: Addresses) -> Any:
-    """Return a socket connected to the first address that answers. Raises the last one's OSError."""
+    """Return a socket connected to the first address that accepts. Raises the OSError of the last one that failed."""
     failure: OSError = ConnectionRefusedError()
     for family, kind, protocol, _, address in addresses.find():
         try:

@@ -1,9 +1,8 @@
 """HTTP/1.1 over gevent's sockets and httptools' parser, as a transport adapter of requests.
 
-What a read of the socket brings is handed on at once, however many chunks it has; urllib3 and http.client would hand on
-one after the other. A wait for bytes comes before each read, so that all others who wait have their turn between two
-reads, and no upstream can keep a worker to itself. Whatever it cannot do (client certificates, other rules for TLS than
-its own) it leaves to the adapter that it extends.
+What one read of the socket brings is passed on at once, however many chunks it holds; urllib3 and http.client would
+pass the chunks on one by one. Each read waits first, so that other greenlets run between two reads and no upstream can
+occupy a worker. What it does not support (client certificates, other TLS rules) is left to StandardAdapter.
 """
 
 import errno
@@ -27,13 +26,13 @@ from gpt_oss_proxy.net.client.standard_adapter import StandardAdapter
 from gpt_oss_proxy.net.turn import LARGE_READ
 
 _MOST_HEAD_BYTES = 64 * 1024
-_LONGEST_HEADER = 64 * 1024  # as http.client has it, like the next one
+_LONGEST_HEADER = 64 * 1024  # http.client's limits, this and the next
 _MOST_HEADERS = 100
 _MOST_INTERIM_HEADS = 8
 
 
 class FastAdapter(StandardAdapter):
-    """See the module. It stands where requests lets a subclass stand: below `send`, which tests may replace."""
+    """See the module. It overrides requests' hooks below `send`, because tests may replace `send`."""
 
     def __init__(self, connect_timeout_seconds: float, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(connect_timeout_seconds, tls)
@@ -42,7 +41,7 @@ class FastAdapter(StandardAdapter):
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
-        """Return the pool that the request goes to: ours, if it can do what is asked."""
+        """Return the pool for the request: ours, if it supports what the request needs."""
         if cert or verify is not True:
             return super().get_connection_with_tls_context(request, verify, proxies, cert)
         origin = _target(request.url or "").origin
@@ -54,15 +53,15 @@ class FastAdapter(StandardAdapter):
         return pool
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """Return the path and the query; what a proxy is asked for in the open is the whole URL."""
+        """Return path and query; for a plain http request through a proxy, the whole URL."""
         return super().request_url(request, proxies) if proxies else _target(request.url or "").path
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return the answer's head; `raw` has its body."""
+        """Return the response; `raw` reads its body."""
         if not isinstance(resp, Body):
             return super().build_response(req, resp)
         raw: Any = resp
-        if "content-encoding" in resp.headers:  # whatever is compressed, urllib3 can undo
+        if "content-encoding" in resp.headers:  # urllib3 decompresses
             pieces: Any = _Pieces(resp)
             raw = urllib3.HTTPResponse(pieces, resp.headers, preload_content=False)
         return _Response(req, resp, raw)
@@ -75,7 +74,7 @@ class FastAdapter(StandardAdapter):
 
 
 class _Response(requests.Response):
-    """An answer's head as requests has it, without what costs most of one: a jar for cookies that nobody takes."""
+    """A response as requests has it, without the cookie jar, which is most of its cost and is never read."""
 
     cookies = RequestsCookieJar()
 
@@ -94,7 +93,7 @@ class _Response(requests.Response):
 
 
 class _Headers(dict[str, str]):
-    """Headers by their names in lower case, found in any case."""
+    """Headers by lower-case name, looked up in any case."""
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())
@@ -103,12 +102,12 @@ class _Headers(dict[str, str]):
         return isinstance(name, str) and super().__contains__(name.lower())
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a header, `default` if it is not there."""
+        """Return a header's value, `default` if it is missing."""
         return super().get(name.lower(), default)
 
 
 class _Target(msgspec.Struct, frozen=True):
-    """Where a URL leads. `path` has the query."""
+    """The server and path of a URL. `path` includes the query."""
 
     origin: Origin
     path: str
@@ -133,9 +132,9 @@ def _encode(method: str, path: str, host: str, headers: Mapping[str, str], body:
 
 
 class Body:
-    """One answer as it is read: its head first, then its body, the transfer coding undone.
+    """One response: its head is read first, then its body, with the transfer coding removed.
 
-    The callbacks of httptools fill it. An answer that was read to its end gives its connection back, if it is trusted.
+    httptools fills it by callbacks. If it was read to its end, its connection is given back, provided it is trusted.
     """
 
     def __init__(self, connection: "Connection", give_back: Callable[["Connection"], None]) -> None:
@@ -147,8 +146,8 @@ class Body:
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append  # httptools calls it with each piece of the body
         self._parser = httptools.HttpResponseParser(self)
-        # A length beside chunks is nonsense that servers do send; its connection is not trusted with another answer.
-        # Blanks behind a chunk's size are what some old servers write.
+        # Some servers send Content-Length beside chunks, which is invalid: their connection is not reused. Some old
+        # servers write blanks after a chunk's size.
         self._parser.set_dangerous_leniencies(lenient_chunked_length=True, lenient_spaces_after_chunk_size=True)
         self._number_of_headers = 0
         self._interim = 0
@@ -157,27 +156,27 @@ class Body:
         self.trusted = True
         self.closed = False
         self._broken: Exception | None = None
-        self._taker: Callable[[bytes], bool] | None = None
-        self._fed = False  # what comes next has been given to the parser
+        self._on_bytes: Callable[[bytes], bool] | None = None
+        self._fed = False  # the bytes that `receive` returns next were already parsed
         self._overhead = 0  # bytes of chunk heads and trailers since the last piece
 
     def read_head(self) -> None:
-        """Read until the head is there. Raises OSError, or HTTPException for what is no HTTP."""
+        """Read until the head is complete. Raises OSError, or HTTPException if it is not HTTP."""
         size = 0
         while not self.status:
-            data = self._connection.receive(LARGE_READ)  # a short answer comes with its head
+            data = self._connection.receive(LARGE_READ)  # a short response arrives together with its head
             if not data:
                 raise ConnectionResetError(errno.ECONNRESET, "closed before its answer")
             size += len(data)
             self._feed(data)
-            # If it is the body that is broken, whoever reads that is told.
+            # A broken body is reported by read1, not here.
             if not self.status and (self._broken or size > _MOST_HEAD_BYTES):
                 raise HTTPException("no HTTP") from self._broken
 
     def read1(self, _amount: int = -1, *, decode_content: bool = False) -> bytes:  # noqa: ARG002 - as urllib3 has it
-        """Return what is there of the body, after waiting for it if nothing is; b'' at its end.
+        """Return the available part of the body; wait if there is none. Returns b'' at its end.
 
-        Raises OSError, or ValueError if it is broken.
+        Raises OSError, or ValueError if the body is malformed.
         """
         pieces = self._pieces
         if not pieces and not self._complete:
@@ -190,32 +189,32 @@ class Body:
         return data
 
     def read_piece(self) -> bytes:
-        """Return the same, but what has come together piece by piece."""
+        """Like `read1`, but return the pieces of one read one by one."""
         self._await_pieces()
         if self._complete and len(self._pieces) <= 1:
             self.close()
         return self._pieces.pop(0) if self._pieces else b""
 
-    def offer(self, taker: Callable[[bytes], bool]) -> None:
-        """Let this take what comes of the body, in the hub, before whoever waits for it.
+    def offer(self, on_bytes: Callable[[bytes], bool]) -> None:
+        """Call `on_bytes` in the hub with the body bytes of each read, before the waiting greenlet is woken.
 
-        It is offered what has come with one read, never the end, and returns whether it has taken it.
+        It never gets the end of the body. If it returns False, the bytes are left to `read1`.
         """
-        if not self.closed:  # else its connection is somebody else's
-            self._taker = taker
+        if not self.closed:  # else the connection may serve another request
+            self._on_bytes = on_bytes
             self._connection.offer(self._take)
 
     def _take(self, data: bytes) -> bool:
-        """Return whether the taker has taken all that these bytes bring."""
-        try:  # as `_feed`, without a call a token
+        """Return whether `on_bytes` has accepted all body bytes of `data`."""
+        try:  # as `_feed`, inlined: it saves a call per token
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._break(error)
         self._fed = True
         pieces = self._pieces
-        if self._taker is None or not pieces or self._complete or self._broken:
+        if self._on_bytes is None or not pieces or self._complete or self._broken:
             return False
-        if not self._taker(pieces[0] if len(pieces) == 1 else b"".join(pieces)):
+        if not self._on_bytes(pieces[0] if len(pieces) == 1 else b"".join(pieces)):
             return False
         pieces.clear()
         self._fed = False
@@ -249,7 +248,7 @@ class Body:
 
     @property
     def at_end(self) -> bool:
-        """Whether all of it has been handed on."""
+        """Whether the whole body has been returned."""
         return self._complete and not self._pieces
 
     def _ends_with_its_connection(self) -> bool:
@@ -259,33 +258,33 @@ class Body:
         return self.headers.get("transfer-encoding", "").lower().rpartition(",")[2].strip() == "chunked"
 
     def close(self) -> None:
-        """Give the connection back if the answer was read to its end, else close it."""
+        """Give the connection back if the response was read to its end, else close it."""
         if self.closed:
             return
         self.closed = True
-        if self._taker:
+        if self._on_bytes:
             self._connection.offer(None)
-            self._taker = None
-        del self._parser  # it holds us: together they would wait for the garbage collector
+            self._on_bytes = None
+        del self._parser  # it refers to us: only the garbage collector would free the cycle
         if self._reusable:
             self._give_back(self._connection)
         else:
             self._connection.close()
 
-    # httptools calls these.
+    # Callbacks of httptools.
 
     def on_message_begin(self) -> None:
-        """A second answer begins behind the first: nobody asked for it."""
+        """Do not reuse the connection if a second response begins behind the first: it was not requested."""
         if self._complete:
             self._reusable = False
 
     def on_status(self, status: bytes) -> None:
-        """Take the reason."""
+        """Store the reason."""
         if not self.status:
             self.reason = status.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; one that comes twice is one with a comma, and trailers are nobody's business."""
+        """Store a header. Values of a repeated header are joined by commas; trailers are ignored."""
         if self.status:
             return
         self._number_of_headers += 1
@@ -296,7 +295,7 @@ class Body:
         self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
     def on_headers_complete(self) -> None:
-        """Take the status; an interim answer is passed over."""
+        """Store the status; skip an interim response."""
         status = self._parser.get_status_code()
         if self._complete:
             return
@@ -305,24 +304,24 @@ class Body:
         if status < 200:
             self._interim += 1
             if status == 101 or self._interim > _MOST_INTERIM_HEADS:
-                raise ValueError("nobody asked for it")
+                raise ValueError("not requested")
             self.headers.clear()
             return
         if "transfer-encoding" in self.headers and not self._is_chunked() and "content-length" in self.headers:
-            raise ValueError("nobody knows where it ends")
+            raise ValueError("ambiguous length")
         self.status = status
 
     def on_message_complete(self) -> None:
-        """The answer is there, unless it was an interim one."""
+        """Mark the response as complete, unless it is an interim one."""
         if self.status and not self._complete:
             self._complete = True
-            self._pieces = self._pieces[:]  # what comes now is no part of it
-            twice_told = "transfer-encoding" in self.headers and "content-length" in self.headers
-            self._reusable = self.trusted and self._parser.should_keep_alive() and not twice_told
+            self._pieces = self._pieces[:]  # bytes after the end do not belong to the body
+            ambiguous_length = "transfer-encoding" in self.headers and "content-length" in self.headers
+            self._reusable = self.trusted and self._parser.should_keep_alive() and not ambiguous_length
 
 
 class _Pieces:
-    """A body as urllib3 reads it to undo a compression: what is broken must not lose what came before."""
+    """A body as urllib3 reads it to decompress it: an error must not discard the pieces before it."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
@@ -334,29 +333,29 @@ class _Pieces:
     def read1(self, _amount: int = -1) -> bytes:
         return self._body.read_piece()
 
-    read = read1  # by it urllib3 knows what can be read
+    read = read1  # urllib3 looks for this name
 
     def close(self) -> None:
         self._body.close()
 
 
 class _Server(Connections):
-    """An origin as requests' adapter sees it: something that opens URLs."""
+    """An origin in the form that requests' adapter needs: an object that opens URLs."""
 
     def urlopen(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], **_rest: Any) -> Body:
-        """Return the answer, its body unread; the name and the arguments are urllib3's.
+        """Return the response with its body unread. The name and the arguments are urllib3's.
 
-        Raises as `connecting` does, OSError if the connection broke, HTTPException for what is no HTTP, and ValueError
-        for what is no request.
+        Raises as `connecting` does, OSError if the connection broke, HTTPException if the response is not HTTP, and
+        ValueError if the request is invalid.
         """
-        if self.proxy and self.origin.scheme == "http":  # through a tunnel they would reach the upstream
+        if self.proxy and self.origin.scheme == "http":  # a tunnel would pass these headers on to the upstream
             headers = {**headers, **self.proxy.headers}
         request = _encode(method, url, self.origin.name, headers, body or b"")
         connection = self.take()
         answer = Body(connection, self.put)
         try:
             _exchange(connection, request, answer)
-        except BaseException:  # killed, too: it is raised again
+        except BaseException:  # also when the greenlet is killed: it is raised again
             answer.close()
             raise
         return answer
@@ -366,7 +365,7 @@ def _exchange(connection: Connection, request: bytes, answer: Body) -> None:
     try:
         connection.send(request)
     except OSError as error:
-        # Who refuses a long body answers without reading it, and closes: the answer is there all the same.
+        # A server that refuses a long body may answer without reading it, then close: its response can still be read.
         answer.trusted = False
         try:
             answer.read_head()

@@ -14,12 +14,12 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 _MOST_HEAD_BYTES = 64 * 1024
-_LONGEST_LINE = 100  # of what is quoted
+_LONGEST_LINE = 100  # of the quoted status line
 _ACCEPTED = re.compile(rb"HTTP/1\.[01] 2\d\d(?: |$)")
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """Where it is, and the headers that only it may see."""
+    """A proxy's address, and the headers that are sent to it only."""
 
     host: str
     port: int
@@ -39,7 +39,7 @@ def parse_proxy(url: str) -> Proxy:
 
 @lru_cache(256)
 def is_loopback(url: str) -> bool:
-    """Return whether a URL leads to this very machine: a proxy elsewhere would take its own for it.
+    """Return whether a URL leads to this machine. A remote proxy would resolve it to itself.
 
     Names are not looked up. Go's ProxyFromEnvironment has the same rule.
     """
@@ -51,7 +51,7 @@ def is_loopback(url: str) -> bool:
 
 
 def open_tunnel(sock: Any, host: str, port: int, proxy: Proxy) -> None:
-    """Let the proxy at the other end of the socket connect it to that host. Raises OSError if it does not."""
+    """Ask the proxy at the other end of `sock` for a tunnel to `host`. Raises OSError if it refuses."""
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     headers = {"Host": target, **proxy.headers}
     lines = [f"CONNECT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
@@ -65,5 +65,5 @@ def open_tunnel(sock: Any, host: str, port: int, proxy: Proxy) -> None:
     line = head.partition(b"\r\n")[0]
     if not _ACCEPTED.match(line):
         raise OSError(f"Tunnel connection failed: {line[:_LONGEST_LINE].decode('latin-1').partition(' ')[2]}")
-    if end + 4 < len(head):  # a TLS server does not speak first, so this is the proxy's
+    if end + 4 < len(head):  # a TLS server does not send first, so these bytes are the proxy's
         raise OSError("Tunnel connection failed: more than an answer")

@@ -1,4 +1,4 @@
-"""A call that is made once, and whose outcome is that of all requests that wait for it."""
+"""Request coalescing: concurrent callers share one running call and its result."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Makes `call`, one at a time. Every greenlet that waits for it gets what it returns, which may be an error.
+    """Runs `call`, at most once at a time. Every waiting greenlet gets its return value, which may be an exception.
 
-    The call has a greenlet of its own, so a request that is killed while it waits does not end it for the others.
+    The call runs in its own greenlet, so killing a request that waits does not end it for the others.
     """
 
     def __init__(self, call: Callable[[], T]) -> None:
@@ -19,13 +19,13 @@ class SingleFlight(Generic[T]):
         self._running: gevent.Greenlet[[], T] | None = None
 
     def start(self) -> "gevent.Greenlet[[], T]":
-        """Return the call that is under way, begun if there is none."""
+        """Return the running call; start one if there is none."""
         if self._running is None:
             self._running = gevent.spawn(self._run)
         return self._running
 
     def join(self) -> T:
-        """Wait for it, and return its outcome."""
+        """Wait for the running call, and return its result."""
         return self.start().get()
 
     def _run(self) -> T:

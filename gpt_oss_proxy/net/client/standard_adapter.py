@@ -1,4 +1,4 @@
-"""requests' own adapter over urllib3, made fair and bounded: connections that know when they are connecting."""
+"""requests' own adapter over urllib3, made fair and bounded, with its own mapping of connect errors."""
 
 import http.client
 import io
@@ -16,16 +16,16 @@ from gpt_oss_proxy.net.client.connecting import connecting
 from gpt_oss_proxy.net.client.proxy import parse_proxy
 from gpt_oss_proxy.net.client.tls import client_context
 
-IDLE_SECONDS = 4.0  # uvicorn and Node close what has been idle for 5
-POOLED_CONNECTIONS = 1024  # per upstream and worker; above it a connection is opened and closed again
+IDLE_SECONDS = 4.0  # uvicorn and Node close connections that are idle for 5
+POOLED_CONNECTIONS = 1024  # per upstream and worker; further connections are closed after use
 _BUFFER_BYTES = 16 * 1024
-_SLICE_SECONDS = 0.001  # how long bytes of one answer may be read without letting others run
-_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
+_SLICE_SECONDS = 0.001  # how long one response may be read before other greenlets run
+_A_MOMENT = 1e-6  # seconds; not 0: gevent would check timers and sockets only after fifty rounds
 _MOST_INTERIM_HEADS = 8
 
 
 class StandardAdapter(requests.adapters.HTTPAdapter):
-    """requests' adapter over connections that know when they are connecting."""
+    """requests' adapter with connections that map their connect errors."""
 
     def __init__(self, connect_timeout_seconds: float, tls: ssl.SSLContext | None = None) -> None:
         """Without `tls` it trusts certifi's authorities."""
@@ -34,7 +34,7 @@ class StandardAdapter(requests.adapters.HTTPAdapter):
         super().__init__(pool_maxsize=POOLED_CONNECTIONS, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of our own connections."""
+        """Create pools of our own connection classes."""
         super().init_poolmanager(*args, **kwargs)
         seconds = self._connect_timeout_seconds
 
@@ -55,35 +55,35 @@ class StandardAdapter(requests.adapters.HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Make the pools of a proxy of our own connections, too."""
+        """Use our connection classes for proxies, too."""
         manager = super().proxy_manager_for(proxy, **kwargs)
         manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
         return manager
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
-        """Return what only the proxy may see; requests itself knows no name outside of Latin-1."""
+        """Return the headers for the proxy only; requests itself cannot encode credentials beyond Latin-1."""
         return dict(parse_proxy(proxy).headers)
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[Any, Any]:
-        """Let pools use our context, unless something else is asked for."""
+        """Use our TLS context, unless the caller asks for other settings."""
         host, tls = super().build_connection_pool_key_attributes(request, verify, cert)
         if verify is True and not cert:
             tls["ssl_context"] = self._tls
         return host, tls
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Our context has its authorities; requests would add certifi's to them."""
+        """Do nothing for our own context; requests would add certifi's authorities to it."""
         if verify is not True or cert:
             super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call] # requests' own lack
 
 
 class _FairReader(io.RawIOBase):
-    """A socket's bytes, read fairly: gevent's recv lets no one else run for as long as there is data.
+    """A socket's raw stream, read fairly: gevent's recv does not let others run while there is data.
 
-    It stands below all buffers, because http.client (trailers, chunk heads) and urllib3 (compressed nothing) read on in
-    loops of their own for as long as an upstream likes to send.
+    It wraps the raw stream below all buffers, because http.client (trailers, chunk heads) and urllib3 (empty compressed
+    data) loop for as long as an upstream sends.
     """
 
     def __init__(self, raw: io.RawIOBase) -> None:
@@ -100,7 +100,7 @@ class _FairReader(io.RawIOBase):
             begun = self._since = time.monotonic()
         size = self._raw.readinto(buffer)
         now = time.monotonic()
-        if now - begun > _SLICE_SECONDS:  # it had to wait, so others have run
+        if now - begun > _SLICE_SECONDS:  # the read waited, so others have run
             self._since = now
         return size
 
@@ -110,7 +110,7 @@ class _FairReader(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer read fairly; http.client itself would read on for as long as `100 Continue` comes."""
+    """A response read fairly; http.client itself would loop for as long as `100 Continue` is sent."""
 
     _interim = 0
 
@@ -121,16 +121,17 @@ class _Answer(http.client.HTTPResponse):
 
     def _read_next_chunk_size(self) -> int:
         size: int = super()._read_next_chunk_size()  # type: ignore[misc] # typeshed leaves it out
-        if size < 0:  # http.client would hand over the chunks' heads as text
+        if size < 0:  # http.client would return the chunks' heads as text
             raise ValueError
         return size
 
     def _read_status(self) -> tuple[str, int, str]:
         line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc] # typeshed leaves it out
-        if line[1] == http.client.SWITCHING_PROTOCOLS:  # nobody asked for it
+        if line[1] == http.client.SWITCHING_PROTOCOLS:  # we never request an upgrade
             raise http.client.HTTPException
         if 100 <= line[1] < 200:
-            # http.client skips 100 only: a 103 would count as the answer, and the true one go to the next request.
+            # http.client skips only 100: a 103 would be taken for the response, and the real one for the next
+            # request's.
             line = line[0], http.client.CONTINUE, line[2]
         self._interim += line[1] == http.client.CONTINUE
         if self._interim > _MOST_INTERIM_HEADS:
@@ -172,7 +173,7 @@ class _Pool:
 
 
 class _Connecting:
-    """A connection whose failure while it connects is known as such."""
+    """A connection that maps the failures of connecting."""
 
     limit_seconds: float
     sock: socket.socket
@@ -180,4 +181,4 @@ class _Connecting:
     def connect(self) -> None:
         with connecting(self.limit_seconds):
             super().connect()  # type: ignore[misc] # a mix-in over urllib3's connections
-            self.sock.settimeout(None)  # else it would limit the sending of the request, too
+            self.sock.settimeout(None)  # else it would limit sending the request, too

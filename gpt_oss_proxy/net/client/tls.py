@@ -1,4 +1,4 @@
-"""Which authorities are trusted to certify upstreams: one TLS context for the connections of both adapters."""
+"""The authorities trusted to certify upstreams: one TLS context for both adapters."""
 
 import os
 import ssl
@@ -12,7 +12,7 @@ def client_context(*, bundle: str = "", file: str = "", folders: str = "", added
     """Return a context that trusts the authorities of `bundle`, else those of `file` and `folders`, else certifi's.
 
     `bundle` is a file or a folder, `folders` are separated by colons. Those of the file `added` are trusted, too.
-    Raises OSError for what cannot be read; the settings have looked before.
+    Raises OSError for files that cannot be read; the settings have checked them before.
     """
     if bundle:
         file, folders = ("", bundle) if os.path.isdir(bundle) else (bundle, "")
@@ -21,8 +21,8 @@ def client_context(*, bundle: str = "", file: str = "", folders: str = "", added
     context = ssl.create_default_context(cafile=file or None, capath=folders or None)
     if added:
         context.load_verify_locations(added)
-    # As requests has it (RFC 9525, 2): the common name of a certificate is no name of a host.
+    # Like requests (RFC 9525, 2): do not take a certificate's common name for a host name.
     context.hostname_checks_common_name = False
-    # As curl has it, and Python from 3.13 on: an intermediate authority may be trusted without its root.
+    # Like curl, and Python from 3.13 on: an intermediate authority can be trusted without its root.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context

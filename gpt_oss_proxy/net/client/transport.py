@@ -1,7 +1,6 @@
-"""HTTP towards upstreams: sessions of requests, and the one border where its errors become ours.
+"""HTTP to upstreams through requests' adapters, and the one place where their errors become ours.
 
-An outcome is decided by the phase in which it happened, never by an exception's text: while connecting, before the
-head of the answer, in the body.
+The phase decides the error, never an exception's text: connecting, before the response's head, or in the body.
 """
 
 import email.utils
@@ -30,17 +29,17 @@ from gpt_oss_proxy.net.client.proxy import is_loopback
 from gpt_oss_proxy.net.client.standard_adapter import StandardAdapter
 
 _READ_BYTES = 64 * 1024
-_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
+_A_MOMENT = 1e-6  # seconds; not 0: gevent would check timers and sockets only after fifty rounds
 _ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_SECONDS = 0.5
 _LONGEST_RETRY_AFTER = 64  # characters; a date has 29
-_CODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})  # those that urllib3 undoes; we ask for the first
+_CODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})  # what urllib3 decodes; we ask for identity
 
 
 class HTTPStatusError(Exception):
-    """A server answered with a status other than 2xx. `body` is the first 64 KiB, what came of them in half a second.
+    """A response with a status other than 2xx. `body` is at most 64 KiB of it, as read within half a second.
 
-    `retry_after` is the header of that name, if it is valid.
+    `retry_after` is the value of that header, if it is valid.
     """
 
     def __init__(self, status: int, body: bytes, retry_after: str | None) -> None:
@@ -53,19 +52,19 @@ class HTTPStatusError(Exception):
 class Transport:
     """Pools of connections: no proxies or netrc from the environment, no cookies, no redirects, no retries.
 
-    Requests go to requests' adapter, and not through a Session, which does all these things and takes its time.
+    It calls requests' adapter directly; a Session would add all of these, and costs more time.
     """
 
     def __init__(
         self, *, connect_timeout_seconds: float, fast: bool = True, tls: ssl.SSLContext | None = None, proxy: str = ""
     ) -> None:
-        """`fast` chooses between our adapter and requests' own. `tls` has the authorities, certifi's by default.
+        """`fast` selects FastAdapter, else StandardAdapter. `tls` holds the authorities, certifi's by default.
 
-        `proxy` is the URL of a forward proxy for all but loopback.
+        `proxy` is the URL of a forward proxy for all upstreams except loopback.
         """
         self._adapter: StandardAdapter = (FastAdapter if fast else StandardAdapter)(connect_timeout_seconds, tls)
         self._proxies = {"http": proxy, "https": proxy} if proxy else None
-        # No read time-out here: it would be one per read. The relay watches over silence and the whole.
+        # No read time-out here: it would apply to each read. The relay limits silence and total time.
         self._timeout = urllib3.Timeout(connect=connect_timeout_seconds, read=None)
 
     def close(self) -> None:
@@ -73,7 +72,7 @@ class Transport:
         self._adapter.close()
 
     def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> requests.Response:
-        """Return the answer's head, its body unread. Raises HTTPStatusError, or a GatewayError."""
+        """Return the response with its body unread. Raises HTTPStatusError, or a GatewayError."""
         try:
             proxies = None if self._proxies is None or is_loopback(url) else self._proxies
             request = _request(method, url, headers, body)
@@ -86,7 +85,7 @@ class Transport:
             raise UpstreamConnectionError from error
         if not 200 <= response.status_code < 300:
             with response:
-                if response.status_code == 407 and proxies and url.lower().startswith("http:"):  # its own answer
+                if response.status_code == 407 and proxies and url.lower().startswith("http:"):  # from the proxy
                     raise UpstreamUnreachable(reason=f"the proxy answered 407 {response.reason}")
                 raise _status_error(response)
         coding = response.headers.get("Content-Encoding")
@@ -119,10 +118,10 @@ class Transport:
 
 @lru_cache(256)
 def _prepared(method: str, url: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what all requests to a URL have in common, and their headers. To prepare one takes requests long."""
+    """Return the attributes and headers that all requests to a URL share; preparing a request is slow in requests."""
     prepared = requests.Request(method, url).prepare()
     headers = {"Accept-Encoding": "identity", "User-Agent": "gpt-oss-proxy"}
-    if basic := prepared.headers.get("Authorization"):  # the URL has a user's name and password
+    if basic := prepared.headers.get("Authorization"):  # from the URL's user name and password
         headers["Authorization"] = basic
     return vars(prepared), headers
 
@@ -137,18 +136,18 @@ def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | No
 
 
 def read_blocks(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body as it comes, decompressed, each read at once. Raises UpstreamIncomplete, UpstreamProtocolError."""
+    """Yield the decompressed body, each read at once. Raises UpstreamIncomplete, UpstreamProtocolError."""
     read = response.raw.read1
     compressed = "Content-Encoding" in response.headers
     begun = False
 
     def next_block() -> bytes:
         nonlocal begun
-        if compressed and begun:  # a little may become very much, all of it without a wait for the next byte
+        if compressed and begun:  # few bytes may expand to very many, without waiting for the next byte
             gevent.sleep(_A_MOMENT)
         begun = True
         try:
-            # read1 gives what is there; read, stream and iter_content hold a close-delimited body back to its end.
+            # read1 returns what is available; read, stream and iter_content delay a close-delimited body until its end.
             block: bytes = read(_READ_BYTES, decode_content=True)
         except urllib3.exceptions.DecodeError as error:
             raise UpstreamProtocolError from error
@@ -159,22 +158,23 @@ def read_blocks(response: requests.Response) -> Iterator[bytes]:
     return iter(next_block, b"")
 
 
-def offer(response: requests.Response, taker: Callable[[bytes], bool]) -> None:
-    """Let this take blocks before whoever waits for them, in the hub, if the adapter can do that.
+def offer(response: requests.Response, on_bytes: Callable[[bytes], bool]) -> None:
+    """Call `on_bytes` in the hub with each block, before the waiting greenlet is woken, if the adapter supports it.
 
-    It is never offered the end, and returns whether it has taken the block.
+    It never gets the end of the body. If it returns False, the block is left to `read_blocks`.
     """
     if offered := getattr(response.raw, "offer", None):
-        offered(taker)
+        offered(on_bytes)
 
 
 def is_read(response: requests.Response) -> bool:
-    """Return whether it is known, without waiting, that no more blocks will come."""
+    """Return whether the body is known, without waiting, to have no more blocks."""
     return getattr(response.raw, "at_end", False)
 
 
 def _head_error(error: requests.ConnectionError) -> GatewayError:
-    # requests wraps urllib3's ProtocolError(text, cause); the cause tells a broken connection from a malformed head.
+    # requests wraps urllib3's ProtocolError(text, cause); the cause separates a broken connection from a malformed
+    # head.
     inner = error.args[0] if error.args else None
     cause = inner.args[1] if isinstance(inner, urllib3.exceptions.ProtocolError) and len(inner.args) > 1 else None
     malformed = isinstance(cause, http.client.HTTPException) and not isinstance(cause, OSError)
@@ -190,16 +190,16 @@ def _status_error(response: requests.Response) -> HTTPStatusError:
                 if len(body) > _ERROR_BODY_BYTES:
                     break
     except GatewayError:
-        pass  # The status alone says enough.
+        pass  # The status alone is enough.
     retry_after = _retry_after(response.headers.get("Retry-After"))
     return HTTPStatusError(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), retry_after)
 
 
 def _retry_after(value: str | None) -> str | None:
-    # It becomes a header of ours, so it must be one by any server's rules.
+    # It becomes one of our headers, so it must be valid for any server.
     if not value or len(value) >= _LONGEST_RETRY_AFTER or not (value.isascii() and value.isprintable()):
         return None
     try:
         return value if value.isdigit() or email.utils.parsedate_to_datetime(value) else None
-    except (ValueError, OverflowError):  # there is no such day
+    except (ValueError, OverflowError):  # no such date
         return None

@@ -1,1 +1,1 @@
-"""gunicorn's gevent worker, as this gateway needs it."""
+"""gunicorn's gevent worker, adapted for this gateway."""

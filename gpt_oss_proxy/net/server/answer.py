@@ -1,7 +1,7 @@
-"""One answer on its way to a client's connection: its head goes out with the first of its body.
+"""Writes one answer to a client's connection: its head is sent together with the first piece of its body.
 
-gunicorn's own response writes them one after the other, and each write costs a client's core a wake-up, and ours more
-than the writing. Sources: RFC 9112 (framing), PEP 3333 (start_response).
+gunicorn's own response writes them separately; each write costs the client a wake-up, and costs us more than the data
+itself. Sources: RFC 9112 (framing), PEP 3333 (start_response).
 """
 
 import email.utils
@@ -23,21 +23,21 @@ class Answer:
         self._method = method
         self._version = version
         self._head: bytes | None = None
-        self._streams = False  # nobody knows how long it is: it comes as it is made
+        self._streams = False  # its length is unknown: pieces are sent as they are made
         self._chunked = False
         self._bodiless = False
         self._ended = False
         self.keep_alive = keep_alive
-        self.begun = False  # something of it has been sent
+        self.begun = False  # some of it has been sent
 
     def start_response(self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None) -> Any:
-        """Take status and headers, as WSGI has it. Raises ValueError for what would not be one header each."""
+        """Take status and headers (PEP 3333). Raises ValueError if one contains a line end."""
         if exc_info and self.begun:
             raise exc_info[1]
         code = int(status[:3])
         first = f"HTTP/{self._version[0]}.{self._version[1]} {status}\r\n"
-        told = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        lines = first + told
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        lines = first + fields
         if not lines.count("\r") == lines.count("\n") == len(headers) + 1:
             raise ValueError("a line end in a header")
         length = "\ncontent-length: " in lines.lower()
@@ -48,11 +48,11 @@ class Answer:
         ours = f"Server: gunicorn\r\nDate: {_date(int(time.time()))}\r\n"
         ours += f"Connection: {'keep-alive' if self.keep_alive else 'close'}\r\n"
         ours += "Transfer-Encoding: chunked\r\n" if self._chunked else ""
-        self._head = f"{first}{ours}{told}\r\n".encode("latin-1")
+        self._head = f"{first}{ours}{fields}\r\n".encode("latin-1")
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Send some of the body, the head before the first, even if that is empty. Raises OSError."""
+        """Send a piece of the body, with the head before the first, even an empty one. Raises OSError."""
         if self._ended:
             raise ValueError("a piece behind the last one")
         if self._streams and self.begun and data and type(data) is bytes:
@@ -65,9 +65,9 @@ class Answer:
         self._send(data)
 
     def close(self) -> None:
-        """Send what ends it. Raises OSError."""
+        """Send what ends the answer. Raises OSError."""
         self._send(self._end())
-        if self._streams and not self._chunked:  # nothing behind the last piece sends that
+        if self._streams and not self._chunked:  # no later write would send what is queued
             self._sock.flush()
 
     def _end(self) -> bytes:

@@ -1,4 +1,4 @@
-"""A client's connection: read fairly, written to in bounded time."""
+"""A client's connection: reads let other greenlets run, writes have a time limit."""
 
 import contextlib
 import errno
@@ -12,11 +12,11 @@ from gpt_oss_proxy.net.turn import Reader, turn
 
 
 class ClientSocket(gevent.socket.socket):
-    """Others run before each read, however fast the client sends.
+    """A socket on which other greenlets run before each read, however fast the client sends.
 
-    A write ends after `write_seconds`: a client that reads nothing must not keep its place for ever. `descriptor` is
-    its number, -1 when it is closed. `unsent` is to be written at this turn's end; what is left of it then, as soon as
-    the client takes it.
+    A write fails after `write_seconds`, so that a client that reads nothing does not keep its slot. `descriptor` is its
+    number, -1 once closed. `unsent` is written at the end of this iteration of the loop; the rest, when the client
+    accepts it.
     """
 
     write_seconds = 600.0
@@ -25,11 +25,11 @@ class ClientSocket(gevent.socket.socket):
     _reader: Reader | None = None
     _turn: Any = None
     _writable: Any = None
-    _failed = False  # a write, and with it all that would follow
+    _failed = False  # a write failed, so all later ones do
 
     @classmethod
     def of(cls, accepted: Any, write_seconds: float) -> "ClientSocket":
-        """Return the same connection as one of ours."""
+        """Return the accepted connection as a ClientSocket."""
         own = cls(accepted.family, accepted.type, accepted.proto, accepted.detach())
         own.write_seconds = write_seconds
         own.descriptor = own.fileno()
@@ -38,23 +38,23 @@ class ClientSocket(gevent.socket.socket):
         return own
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Read, after letting others run: gevent's own recv lets no one else run for as long as there is data."""
+        """Read, after letting others run: gevent's own recv does not let others run while there is data."""
         return self._reader.read(size) if self._reader and not flags else super().recv(size, flags)
 
     @property
     def unread(self) -> Reader | None:
-        """What tells that there is something which nobody reads; None if it is closed."""
+        """The Reader that calls back on data that no greenlet waits for; None if the socket is closed."""
         return self._reader
 
     @property
     def holds(self) -> bool:
-        """Whether something was read that nobody has taken yet."""
+        """Whether bytes were read that `recv` has not returned yet."""
         return bool(self._reader and self._reader.holds)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Write everything. Raises BrokenPipeError, as for a client that has gone, if it takes too long.
 
-        After a failure nothing more is written: nobody knows where the client stopped to read.
+        After a failure nothing more is written: it is unknown how much the client has read.
         """
         if self._failed:
             raise BrokenPipeError(errno.EPIPE, "a write has failed before")
@@ -63,13 +63,13 @@ class ClientSocket(gevent.socket.socket):
             self._listen_for_room()
         try:
             self._send_all(data, flags)
-        except BaseException:  # killed, too: it is raised again
+        except BaseException:  # also when the greenlet is killed: it is raised again
             self._failed = True
             raise
 
     def _send_all(self, data: Any, flags: int) -> None:
         try:
-            sent = os.write(self.descriptor, data)  # mostly that is all; gevent would first ask for the buffer's size
+            sent = os.write(self.descriptor, data)  # mostly that is all; gevent would first query the buffer's size
         except BlockingIOError:
             sent = 0
         if sent < len(data):
@@ -77,9 +77,9 @@ class ClientSocket(gevent.socket.socket):
                 super().sendall(memoryview(data)[sent:], flags)
 
     def send_soon(self, data: bytes) -> None:
-        """Write it when all that this turn of the loop has brought is used. Raises OSError if an earlier write failed.
+        """Write it after all data of this iteration of the loop was handled. Raises OSError if an earlier write failed.
 
-        It does not block as long as the client takes what it is sent.
+        It does not block while the client accepts what it is sent.
         """
         if self.unsent or self._failed:
             self.sendall(data)
@@ -88,7 +88,7 @@ class ClientSocket(gevent.socket.socket):
             self._turn.write(self._write_soon)
 
     def flush(self) -> None:
-        """Write what was to be written soon. Raises OSError."""
+        """Write what `send_soon` has queued. Raises OSError."""
         if self.unsent:
             self.sendall(b"")
 
@@ -99,13 +99,13 @@ class ClientSocket(gevent.socket.socket):
                 self.unsent = self.unsent[os.write(self.descriptor, self.unsent) :]
             except BlockingIOError:
                 pass
-            except OSError:  # the next write tells
+            except OSError:  # the next write raises
                 self._failed = True
             if self.unsent or self._writable:
                 self._listen_for_room()
 
     def _listen_for_room(self) -> None:
-        """Write on as soon as the client takes more, if there is something left."""
+        """Write the rest, if any, as soon as the client accepts more."""
         if self.unsent and not self._failed:
             self._writable = self._writable or gevent.get_hub().loop.io(self.descriptor, 2)
             self._writable.start(self._write_soon)
@@ -113,7 +113,7 @@ class ClientSocket(gevent.socket.socket):
             self._writable.stop()
 
     def close(self) -> None:
-        """Close it; what was to be written soon is offered to the client once more."""
+        """Close it, after one more attempt to write what `send_soon` has queued."""
         if self.unsent and not self._failed:
             with contextlib.suppress(OSError):
                 os.write(self.descriptor, self.unsent)

@@ -1,4 +1,4 @@
-"""A client's connection: requests come in, one after the other, each is answered by the WSGI application."""
+"""A client's connection: reads requests one after the other, and answers each with the WSGI application."""
 
 import contextlib
 import io
@@ -22,13 +22,13 @@ from gpt_oss_proxy.net.server.plain_request import read_plain
 _READ_BYTES = 64 * 1024
 _REST_SECONDS = 2.0
 _REST_BYTES = 1024 * 1024
-_A_MOMENT = 1e-6  # seconds; not 0, for gevent would look at its timers and sockets only after fifty turns
+_A_MOMENT = 1e-6  # seconds; not 0: gevent would check timers and sockets only after fifty rounds
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class Request(NamedTuple):
-    """What the application gets, and what its answer depends on. `body` is gunicorn's, None if all of it is there."""
+    """One request for the application. `body` is gunicorn's reader, None if the whole body has already arrived."""
 
     environ: dict[str, Any]
     version: tuple[int, int]
@@ -37,14 +37,14 @@ class Request(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Since when (in monotonic seconds) a client is awaited to ask something, and on which socket."""
+    """Since when (in monotonic seconds) a connection waits for the client's next request, and its socket."""
 
     since: float
     sock: ClientSocket
 
 
 class Connection:
-    """Serves one client. `waits` has it while it is between two requests."""
+    """Serves one client. It is in `waits` while it is between two requests."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class Connection:
         self._common = environ
         self._waits = waits
         self._schemes = _scheme_headers(cfg, peer)
-        self._rest = b""  # what was read behind the last request
-        self._unreader: Any = None  # has the rest, if it is not None
+        self._rest = b""  # bytes that were read behind the last request
+        self._unreader: Any = None  # holds the rest, if it is not None
 
     def serve(self, may_go_on: Callable[[], bool]) -> None:
         """Answer requests until there are no more. Raises OSError, ParseException, and what the application raises."""
@@ -82,8 +82,8 @@ class Connection:
                 self._answer(request.environ, answer)
             except OSError:
                 raise
-            except Exception as error:  # of the application, any: it is raised again, or with its kind
-                if answer.begun:  # half an answer is followed by nothing, not even by the answer that says so
+            except Exception as error:  # any error of the application: it is raised again
+                if answer.begun:  # nothing may follow half an answer, not even an error
                     raise BrokenAnswer from error
                 raise
             if not answer.keep_alive or not (request.body is None or is_read(request.body)):
@@ -91,7 +91,7 @@ class Connection:
             if self._unreader:
                 self._rest, self._unreader = self._unreader.take_buffered(), None
             if self._rest:
-                gevent.sleep(_A_MOMENT)  # others have their turn before the next that is already there
+                gevent.sleep(_A_MOMENT)  # let others run before the next request, which has already arrived
 
     def _answer(self, environ: dict[str, Any], answer: Answer) -> None:
         pieces = self._application(environ, answer.start_response)
@@ -104,7 +104,7 @@ class Connection:
             answer.close()
         except OSError:  # the client has gone
             raise
-        except Exception:  # of the application, any: what it has said before goes out all the same
+        except Exception:  # any error of the application: what it wrote before is still sent
             with contextlib.suppress(OSError):
                 self._sock.flush()
             raise
@@ -129,11 +129,11 @@ class Connection:
         if plain is None:
             return None
         environ = {**self._common, **plain.environ}
-        told = [environ[key] == secure for key, secure in self._schemes if key in environ]
-        if len(told) > 1:  # they might contradict each other
+        is_secure = [environ[key] == secure for key, secure in self._schemes if key in environ]
+        if len(is_secure) > 1:  # they might contradict each other
             return None
-        if told:
-            environ["wsgi.url_scheme"] = "https" if told[0] else "http"
+        if is_secure:
+            environ["wsgi.url_scheme"] = "https" if is_secure[0] else "http"
         end = plain.size + plain.length
         body = None
         if end <= len(data):
@@ -146,7 +146,7 @@ class Connection:
         return Request(environ, (1, 1), plain.keep_alive, body)
 
     def _other(self, data: bytes) -> Request | None:
-        """Let gunicorn read it. Raises what it does."""
+        """Let gunicorn parse the request. Raises as it does."""
         parser = http.get_parser(self._cfg, self._sock, self._peer)
         parser.unreader.unread(data)
         try:
@@ -160,7 +160,7 @@ class Connection:
 
 
 def _scheme_headers(cfg: Any, peer: Any) -> list[tuple[str, str]]:
-    """Return (key, value) of the headers by which this peer may say that its client speaks TLS, as gunicorn has it."""
+    """Return (key, value) of the headers by which this peer may declare that its client used TLS (gunicorn's rule)."""
     if isinstance(peer, tuple) and not _ip_in_allow_list(
         peer[0], cfg.forwarded_allow_ips, cfg.forwarded_allow_networks()
     ):
@@ -169,16 +169,16 @@ def _scheme_headers(cfg: Any, peer: Any) -> list[tuple[str, str]]:
 
 
 class BrokenAnswer(Exception):
-    """The application failed in the middle of an answer: there is nothing that could be said to the client."""
+    """The application failed in the middle of an answer: no error can be sent to the client any more."""
 
 
 def is_read(body: Any) -> bool:
-    """Return whether a body is at its end; what the application left is read for a while, then given up.
+    """Return whether a body is at its end; what the application left unread is read for at most 2 seconds.
 
-    gunicorn itself would read it to its end, however long that is. A client that still sends must not be cut off at
-    once: it would never see the answer that refuses its body.
+    gunicorn itself would read it to its end, however long that is. A client that is still sending must not be cut off
+    at once: it would never see the answer that refuses its body.
     """
-    if getattr(getattr(body, "reader", None), "length", None) == 0:  # as nearly always: its Content-Length was read
+    if getattr(getattr(body, "reader", None), "length", None) == 0:  # the usual case: its Content-Length was read
         return not body.failed
     with contextlib.suppress(OSError, ParseException), gevent.Timeout(_REST_SECONDS, False):  # type: ignore[arg-type]
         while not body.failed:

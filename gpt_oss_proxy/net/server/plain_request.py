@@ -1,8 +1,8 @@
-"""The head of a plain HTTP/1.1 request → its WSGI environment, by a few calls of C code.
+"""Parses the head of a plain HTTP/1.1 request into its WSGI environment, with few calls, most of them in C.
 
-Nearly all requests are plain: one read has their whole head, each header once, and nothing in it changes how the
-connection goes on. What is understood here gunicorn's own parser would understand alike; all else is left to it, so
-what is odd, ambiguous or hostile meets a parser that many have tested.
+Nearly all requests are plain: one read has the whole head, each header once, and none of them changes how the
+connection goes on. gunicorn's own parser would read these requests alike; anything unusual, ambiguous or hostile is
+left to that parser, which is widely tested.
 
 Sources: RFC 9112 (HTTP/1.1), PEP 3333 (WSGI).
 """
@@ -18,16 +18,16 @@ _MOST_HEADERS = 100
 _END = b"\r\n\r\n"
 _CONTROLS = bytes({*range(32), 127} - {9})
 _LONGEST_LINE = 4094  # characters; gunicorn's limit
-# Behind a CONNECT nothing is HTTP any more, whatever is answered.
+# After a CONNECT the connection no longer carries HTTP, whatever the answer is.
 _LINE = re.compile(r"(?!CONNECT )([A-Z]{3,7}) (/(?!/)[A-Za-z0-9._~/-]*)(?:\?([!\"$-~]+))? HTTP/1\.1")
 _NAME = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")  # RFC 9110's token, but "_": it would look like "-"
-# Those that say how to read on, or what the path is.
+# Headers that change the framing, the connection or the path.
 _ODD = frozenset({"TRANSFER-ENCODING", "EXPECT", "UPGRADE", "HTTP2-SETTINGS", "SCRIPT-NAME", "PATH-INFO"})
 _CONNECTION = {"": True, "keep-alive": True, "close": False}
 
 
 class PlainRequest(msgspec.Struct):
-    """A request's head. `environ` has what it says; `size` are its bytes, `length` those of the body behind it."""
+    """A request's head. `environ` holds its fields; `size` is its bytes, `length` those of the body behind it."""
 
     environ: dict[str, Any]
     size: int
@@ -36,13 +36,13 @@ class PlainRequest(msgspec.Struct):
 
 
 def read_plain(data: bytes) -> PlainRequest | None:
-    """Return the request that `data` begins with, None if it is not plain, or its head not whole."""
+    """Return the request that `data` begins with, None if it is not plain or its head is incomplete."""
     end = data.find(_END, 0, _MOST_HEAD_BYTES)
     if end < 0:
         return None
     first, *lines = data[:end].decode("latin-1").split("\r\n")
     line = _read_line(first)
-    # The only controls are the line ends.
+    # Line ends are the only controls.
     if (
         not line
         or len(first) > _LONGEST_LINE
@@ -66,7 +66,7 @@ def read_plain(data: bytes) -> PlainRequest | None:
 
 @lru_cache(256)
 def _read_line(line: str) -> tuple[tuple[str, str], ...]:
-    """Return what the request line says, nothing if it is not plain. Clients repeat themselves: it is looked up."""
+    """Return the fields of the request line, () if it is not plain. Cached, because clients repeat it."""
     found = _LINE.fullmatch(line)
     if not found:
         return ()
@@ -77,7 +77,7 @@ def _read_line(line: str) -> tuple[tuple[str, str], ...]:
 
 @lru_cache(1024)
 def _key(name: str) -> str:
-    """Return a header's key, '' if it is no name, or one that is not plain."""
+    """Return a header's key, '' if the name is invalid or not plain."""
     upper = name.upper()
     if not _NAME.fullmatch(name) or upper in _ODD:
         return ""

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, with JSON where it would send HTML pages, draining, and without a race of its own."""
+"""gunicorn's gevent worker with JSON errors in place of HTML pages, draining, and the fix for a race of gunicorn's."""
 
 import contextlib
 import errno
@@ -21,13 +21,13 @@ from gpt_oss_proxy.errors import GatewayError, InternalError, InvalidRequest
 from gpt_oss_proxy.net.server.client_socket import ClientSocket
 from gpt_oss_proxy.net.server.connection import BrokenAnswer, Connection, Wait
 
-_TELL_AGAIN_SECONDS = 10.0
+_REPORT_AGAIN_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 _FRESH_SECONDS = 0.5
-_LAST_WORDS_SECONDS = 2.0  # what it may take to tell all clients that their answers are cut
+_LAST_WORDS_SECONDS = 2.0  # reserved for sending every client the error that ends its answer
 
-# gevent's own poll would switch to other greenlets; this one only looks, and returns at once.
+# gevent's own poll would switch to other greenlets; the original polls without waiting.
 _poll = monkey.get_original("select", "poll")
 
 
@@ -35,32 +35,33 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     """See the module. Configured in gunicorn.conf.py."""
 
     def patch(self) -> None:
-        """Remember the listeners' names while they are open."""
+        """Store the listeners' names while they are open."""
         super().patch()
-        # gunicorn asks a listener for its name when a connection begins; after a reload or TERM it may be closed, and
-        # the connection would be reset (gunicorn issues 712 and 1877).
+        # gunicorn asks a listener for its name when a connection begins. After a reload or TERM the listener may be
+        # closed, and the connection would be reset (gunicorn issues 712 and 1877).
         self._names = {id(listener): listener.getsockname() for listener in self.sockets}
-        self._told = -_TELL_AGAIN_SECONDS
+        self._reported_at = -_REPORT_AGAIN_SECONDS
         self._waits: dict[greenlet.greenlet, Wait] = {}  # connections between two requests
 
     def run(self) -> None:
-        """Serve until told to stop; to be out of descriptors is no bug, so it is told without a traceback."""
+        """Serve until stopped. Running out of descriptors is logged without a traceback: it is no bug."""
         hub = gevent.get_hub()
         hub.handle_error = partial(self._hub_error, hub.handle_error)  # type: ignore[method-assign] # no other hook
         try:
             super().run()
-            # gunicorn has waited for its own connections; of those who read from other workers it knows nothing.
+            # gunicorn has waited for its own connections; it does not know the retries in other workers that read from
+            # us.
             while self.wsgi.dispatcher.lends and self.ppid == os.getppid():
                 self.notify()
                 gevent.sleep(_LOOK_SECONDS)
         finally:
-            self.wsgi.metrics.count()  # what was not counted yet
+            self.wsgi.metrics.count()  # what has not been counted yet
 
     def _hub_error(self, otherwise: Callable[..., None], context: Any, kind: Any, error: Any, trace: Any) -> None:
         if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
             otherwise(context, kind, error, trace)
-        elif time.monotonic() - self._told > _TELL_AGAIN_SECONDS:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._reported_at > _REPORT_AGAIN_SECONDS:
+            self._reported_at = time.monotonic()
             self.log.error("Out of file descriptors: new connections have to wait. Raise the limit (ulimit -n).")
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
@@ -107,17 +108,17 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         }
 
     def notify(self) -> None:
-        """Beat the heart, as gunicorn does each second; close connections that have waited for a request too long."""
+        """Send the heartbeat, as gunicorn does each second; close connections that waited too long for a request."""
         super().notify()
         if not self.alive and not self.wsgi.dispatcher.draining:  # gunicorn has closed the listeners by now
-            # It kills what still runs at the end of its graceful time, without a word to the clients.
+            # At the end of its graceful time it kills what still runs, and clients would get no error.
             self.wsgi.dispatcher.drain(max(self.cfg.graceful_timeout - _LAST_WORDS_SECONDS, 0))
         if self._waits:
             gevent.get_hub().loop.run_callback(self._end_waits)
 
     def _end_waits(self) -> None:
-        # While draining soon: gunicorn would wait for them to the end of its graceful time, at each reload. But who has
-        # just come is about to ask.
+        # Close them soon while draining: gunicorn would wait for them until the end of its graceful time, at each
+        # reload. But a client that has just connected is about to send a request.
         oldest = time.monotonic() - (self.cfg.keepalive if self.alive else _FRESH_SECONDS)
         over = [(connection, wait) for connection, wait in self._waits.items() if wait.since <= oldest]
         poll = _poll()
@@ -125,17 +126,17 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             poll.register(wait.sock.descriptor, select.POLLIN)
         asking = {descriptor for descriptor, _ in poll.poll(0)} if over else ()
         for connection, wait in over:
-            # What has arrived is a request, though nobody has looked at it yet.
+            # Data that has arrived is a request, even if it has not been read yet.
             if wait.sock.descriptor not in asking and not wait.sock.holds:
-                connection.throw(_WaitOver)  # at once, as only the hub may
+                connection.throw(_WaitOver)  # at once: only the hub may throw
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """On INT or QUIT (Ctrl-C): end now, with a word to the clients; gunicorn's own way leaves a traceback."""
+        """On INT or QUIT (Ctrl-C): end now, with an error to the clients; gunicorn's own handler leaves a traceback."""
         self.wsgi.dispatcher.drain(0)
         self.handle_exit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002 - gunicorn's
-        """Answer what is not even HTTP, in the form of the client API whose path it names."""
+        """Answer invalid HTTP with an error in the form of the client API that the path belongs to."""
         if isinstance(exc, ParseException):
             error: GatewayError = InvalidRequest("This is not a valid HTTP/1.1 request.", code="invalid_http")
             self.log.info("Invalid request: %s", exc)
@@ -155,4 +156,4 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
 
 
 class _WaitOver(BaseException):
-    """Ends a connection without a word, between two requests."""
+    """Ends a connection without an answer, between two requests."""

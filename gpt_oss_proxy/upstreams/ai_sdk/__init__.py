@@ -2,7 +2,7 @@
 
 Sources: the npm package ai 4.1.9 to 6.0 (streamText, createDataStream, ui-message-stream), and the route of the public
 repository Markeljan/minimal-chatbot. Two answer protocols: data stream v1 (AI SDK 4) and the UI message stream (5 and
-later), told apart by header, then content type, then first line.
+later), distinguished by header, then content type, then first line.
 """
 
 import uuid
@@ -51,11 +51,11 @@ class AiSdk(Upstream):
         self._max_event_bytes = max_event_bytes
 
     def models(self) -> tuple[Model, ...]:
-        """Return the two models of the endpoint."""
+        """Return the endpoint's two models."""
         return _MODELS
 
     def build(self, request: ChatRequest) -> tuple[str, Mapping[str, str], bytes]:
-        """Return the POST that asks for an answer in a chat of its own."""
+        """Return the POST that asks for an answer, in a new chat each time."""
         body = build_body(
             request,
             chat_id=f"{self._session_prefix}{uuid.uuid4()}",
@@ -66,12 +66,12 @@ class AiSdk(Upstream):
         return self._url, headers, msgspec.json.encode(body)
 
     def decoder(self, headers: Mapping[str, str], request: ChatRequest) -> Decoder:
-        """Return the decoder that the headers name, or one that looks at the first line."""
+        """Return the decoder that the headers name, or one that decides by the first line."""
         return choose_decoder(headers, request, self._max_event_bytes)
 
 
 def choose_decoder(headers: Mapping[str, str], request: ChatRequest, max_event_bytes: int) -> Decoder:
-    """Return the decoder for an answer with these headers. Raises UpstreamProtocolError for a page or a document."""
+    """Return the decoder for an answer with these headers. Raises UpstreamProtocolError for HTML or a document."""
     content_type = headers.get("Content-Type", "").lower()
     if "X-Vercel-AI-Data-Stream" in headers:
         return DataStreamDecoder(request, max_event_bytes)
@@ -83,7 +83,7 @@ def choose_decoder(headers: Mapping[str, str], request: ChatRequest, max_event_b
 
 
 class FirstLineDecoder(Decoder):
-    """Waits for the first line that is not blank, then hands everything to the decoder that it calls for."""
+    """Waits for the first line that is not blank, then passes everything to the decoder for that line."""
 
     def __init__(self, request: ChatRequest, max_event_bytes: int) -> None:
         super().__init__(LineDecoder(max_event_bytes))
@@ -93,9 +93,9 @@ class FirstLineDecoder(Decoder):
         self._chosen: Decoder | None = None
 
     def feed(self, data: bytes) -> list[Event] | None:
-        """Return what the chosen decoder makes of all bytes so far; None while there is no line."""
+        """Return the chosen decoder's events for all bytes so far; None while no line is complete."""
         if self._chosen is None:
-            # Blank lines mean nothing to either protocol, and without end they would fill the memory.
+            # Blank lines have no meaning in either protocol; an endless run of them would fill the memory.
             self._head.append(data if self._head else data.lstrip(b"\r\n"))
             super().feed(data)
             data = b"".join(self._head) if self._chosen else b""
@@ -108,7 +108,7 @@ class FirstLineDecoder(Decoder):
         return self._chosen.close()
 
     def decode(self, record: bytes) -> None:
-        """Choose by a line. Raises UpstreamProtocolError if no protocol begins so."""
+        """Choose a decoder by a line. Raises UpstreamProtocolError if no protocol begins like this."""
         if self._chosen or not record:
             return
         if record.startswith((b"data:", b"event:", b":")):
@@ -119,7 +119,7 @@ class FirstLineDecoder(Decoder):
             raise UpstreamProtocolError
 
     def finish(self) -> None:
-        """Nothing of its own."""
+        """Do nothing: the chosen decoder finishes."""
 
     def _feed(self, chosen: Decoder, data: bytes) -> list[Event] | None:
         events = chosen.feed(data)

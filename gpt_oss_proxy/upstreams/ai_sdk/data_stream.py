@@ -1,6 +1,6 @@
-"""AI SDK data stream v1 → neutral events: one part a line, `CODE:JSON`.
+"""AI SDK data stream v1 → neutral events: one part per line, `CODE:JSON`.
 
-Source: @ai-sdk/ui-utils 1.2.11, data-stream-parts. Codes that mean nothing to a client (2, 8, b, c, f, h, i, j, k) and
+Source: @ai-sdk/ui-utils 1.2.11, data-stream-parts. Codes without meaning for a client (2, 8, b, c, f, h, i, j, k) and
 unknown ones are read and dropped.
 """
 
@@ -18,7 +18,7 @@ from gpt_oss_proxy.upstreams.values import count, field, json_value, read_lines
 
 
 class DataStreamDecoder(AnswerDecoder):
-    """`d` ends the message, unless more of it follows. `e` ends a step only: text without either is cut."""
+    """`d` ends the message, unless more of it follows. `e` ends only a step: text with neither is incomplete."""
 
     TEXT_MARK = b'0:"'
 
@@ -27,18 +27,18 @@ class DataStreamDecoder(AnswerDecoder):
         self._step_ended = False
 
     def more_text(self, record: bytes) -> str:
-        """Return the text of a line that brings some."""
+        """Return the text of a line that brings text."""
         try:
             return _text.decode(record[2:]) if record[:2] == b"0:" else ""
         except (ValueError, RecursionError):
             return ""
 
     def on_text(self, text: str) -> None:
-        """Note that the answer goes on."""
+        """Note that the answer continues."""
         self._more(text)
 
     def decode_texts(self, records: list[bytes]) -> int:
-        """Emit what lines of text bring, nearly all of an answer, if all of them are such."""
+        """Emit the text of these lines if all of them are text, as nearly all of an answer is."""
         if any(record[:2] != b"0:" for record in records):
             return 0
         texts = read_lines(_text, [record[2:] for record in records])
@@ -46,7 +46,7 @@ class DataStreamDecoder(AnswerDecoder):
         return len(texts)
 
     def decode(self, record: bytes) -> None:
-        """Emit what one line means."""
+        """Emit the events of one line."""
         if not record:
             return
         if record[1:2] != b":":
@@ -74,7 +74,7 @@ class DataStreamDecoder(AnswerDecoder):
         self._step_ended = False
 
     def _more(self, text: str) -> str:
-        if text:  # also after `d`: a route that merges two answers into one stream sends it twice
+        if text:  # also after `d`: a route that merges two answers into one stream sends `d` twice
             self._step_ended = self.complete = False
         return text
 
@@ -87,7 +87,7 @@ class DataStreamDecoder(AnswerDecoder):
     def _finish_step(self, value: Any) -> None:
         end = _object(value)
         self._reason = field(end, str, "finishReason") or ""
-        # Where the server has answered all calls itself, the answer proper comes in a further step.
+        # Where the server has run all calls itself, the final answer comes in a further step.
         answered = self._reason == "tool-calls" and not self._calls
         self._step_ended = end.get("isContinued") is not True and not answered
         usage = _usage(end)
@@ -100,7 +100,7 @@ class DataStreamDecoder(AnswerDecoder):
     def _finish_message(self, value: Any) -> None:
         end = _object(value)
         self._reason = field(end, str, "finishReason") or ""
-        self._usage = _usage(end) or self._usage  # that of all steps together
+        self._usage = _usage(end) or self._usage  # the sum of all steps
         self.complete = True
 
 

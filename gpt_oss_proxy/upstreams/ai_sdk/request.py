@@ -1,8 +1,7 @@
-"""What is asked of an AI SDK endpoint: a list of messages with the roles that it takes: system, user, assistant."""
+"""The request for an AI SDK endpoint: a list of messages with the roles system, user and assistant."""
 
 import mimetypes
 import uuid
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +10,7 @@ import msgspec
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
 from gpt_oss_proxy.config.settings import ImageFormat, MessageFormat
 from gpt_oss_proxy.emulation.fold import fold_turn, marker_number
-from gpt_oss_proxy.errors import InvalidRequest
+from gpt_oss_proxy.errors import InvalidField
 
 Wire = dict[str, Any]
 
@@ -20,8 +19,8 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 
 
 def build_body(request: ChatRequest, *, chat_id: str, image_format: ImageFormat, message_format: MessageFormat) -> Wire:
-    """Return the JSON object of the request. Raises InvalidRequest for a part that is neither text nor image."""
-    _refuse_opaque_parts(request.messages)
+    """Return the JSON object of the request. Raises InvalidField for a part that is neither text nor image."""
+    _refuse_opaque_parts(request)
     turns = _with_a_user(request.messages)
     number = request.marker or marker_number(turns)
     if message_format == "parts":
@@ -32,14 +31,14 @@ def build_body(request: ChatRequest, *, chat_id: str, image_format: ImageFormat,
 
 
 def _with_a_user(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the turns; where only the system speaks the last one is a user's, for the endpoint answers no one else."""
+    """Return the messages; if only the system speaks, its last one as a user's: the endpoint needs a user message."""
     if any(message.role not in ("system", "developer") for message in messages):
         return messages
     return (*messages[:-1], msgspec.structs.replace(messages[-1], role="user"))
 
 
 def _message(message: Message, number: int, image_format: ImageFormat) -> Wire:
-    """AI SDK 4: `content` is a string, or a list of parts where images stand among the text."""
+    """Return a message for AI SDK 4: `content` is a string, or a list of parts if images are among the text."""
     wire: Wire = {"role": _ROLES[message.role], "content": fold_turn(message, number)}
     images = [part for part in message.parts if isinstance(part, Image)]
     if not images:
@@ -57,12 +56,12 @@ def _part(part: Any, image_format: ImageFormat) -> Wire:
     image_url = {"url": part.url, **({"detail": part.detail} if part.detail else {})}
     if image_format == "image_url":
         return {"type": "image_url", "image_url": image_url}
-    # The SDK reads `image`, and refuses a part of the type image_url; other servers behind such a URL read `image_url`.
+    # The SDK reads `image`, and rejects a part of the type image_url; other servers at such a URL read `image_url`.
     return {"type": "image", "image": part.url, "image_url": image_url}
 
 
 def _ui_message(message: Message, number: int) -> Wire:
-    """AI SDK 5 and later: a UIMessage, which has `parts` and no `content`."""
+    """Return a message for AI SDK 5 and later: a UIMessage, which has `parts` and no `content`."""
     if any(isinstance(part, Image) for part in message.parts):
         parts = [_ui_part(part) for part in message.parts if isinstance(part, Text | Image)]
     else:
@@ -77,7 +76,7 @@ def _ui_part(part: Any) -> Wire:
 
 
 def _media_type(image: Image) -> str:
-    """Return the image's type by its data URI or its file name; the SDK demands one that begins with `image/`."""
+    """Return the image's type from its data URI or file name; the SDK requires one that begins with `image/`."""
     if image.url.startswith("data:"):
         named = image.url[5:].split(",", 1)[0].split(";", 1)[0].lower()
     else:
@@ -85,17 +84,15 @@ def _media_type(image: Image) -> str:
     return named if named.startswith("image/") else "image/png"
 
 
-def _refuse_opaque_parts(messages: Sequence[Message]) -> None:
-    for index, message in enumerate(messages):
+def _refuse_opaque_parts(request: ChatRequest) -> None:
+    for index, message in enumerate(request.messages, -request.instructions):
         for position, part in enumerate(message.parts):
-            param = f"messages[{index}].content[{position}]"
+            path = ("messages", index, "content", position)
             if not isinstance(part, Text | Image):
                 if not part.is_known:
                     continue
-                raise InvalidRequest(
-                    f"This model takes no {part.kind} parts, only text and images.",
-                    code="unsupported_content",
-                    param=param,
-                )
+                text = f"This model takes no {part.kind} parts, only text and images."
+                raise InvalidField(path, text, code="unsupported_content", is_named=False)
             if isinstance(part, Image) and message.role != "user":
-                raise InvalidRequest("Only user messages can hold images.", code="unsupported_image", param=param)
+                text = "Only user messages can hold images."
+                raise InvalidField(path, text, code="unsupported_image", is_named=False)

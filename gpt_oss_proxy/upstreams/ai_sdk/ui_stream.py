@@ -1,6 +1,6 @@
 """AI SDK UI message stream (AI SDK 5 and later) → neutral events: SSE whose data are typed JSON objects.
 
-Source: npm ai 5.0, 6.0 and 7.0, ui-message-stream. Types that mean nothing to a client (starts and ends of blocks,
+Source: npm ai 5.0, 6.0 and 7.0, ui-message-stream. Types without meaning for a client (starts and ends of blocks,
 sources, files, data-*, approvals) and unknown ones are read and dropped.
 """
 
@@ -26,29 +26,29 @@ _text_deltas = msgspec.json.Decoder(_TextDelta)
 
 
 class UiStreamDecoder(AnswerDecoder):
-    """`finish` or `[DONE]` ends the message; a body that ends without them is cut."""
+    """`finish` or `[DONE]` ends the message; a body that ends without either is incomplete."""
 
     TEXT_MARK = b'"text-delta"'
 
     def __init__(self, request: ChatRequest, max_event_bytes: int) -> None:
         super().__init__(SseDecoder(max_event_bytes), request)
         self._before_step = 0  # the position where the last step began
-        self._kept: list[tuple[int, int]] = []  # the places of text before the last reset that it left
+        self._kept: list[tuple[int, int]] = []  # the ranges of text before the last reset that it kept
         self._kept_from = 0  # the position of the last reset
 
     def more_text(self, record: bytes) -> str:
-        """Return a delta's text."""
+        """Return the text of a delta."""
         try:
             return _text_deltas.decode(record).delta or ""
         except (ValueError, RecursionError):
             return ""
 
     def on_text(self, _text: str) -> None:
-        """Note that the answer goes on."""
+        """Note that the answer continues."""
         self.complete = False  # also after `finish`: a route may merge two answers into one stream
 
     def decode_texts(self, records: list[bytes]) -> int:
-        """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
+        """Emit the text of these deltas if all of them are text deltas, as nearly all of an answer is."""
         deltas = read_lines(_text_deltas, records)
         self._say("".join([event.delta or "" for event in deltas]))
         return len(deltas)
@@ -68,10 +68,10 @@ class UiStreamDecoder(AnswerDecoder):
             self._metadata(event)
 
     def finish(self) -> None:
-        """Finish if the message was ended."""
+        """Finish if the message has ended."""
         if not self.complete:
             raise UpstreamIncomplete
-        if self._kept:  # emitted once, at the end: the whole text after each change would cost its square
+        if self._kept:  # once, at the end: emitting the whole text after each change would be quadratic
             self.emit(TextReplaced.of((*self._kept, (self._kept_from, self.position))))
         self.end_answer()
 
@@ -116,7 +116,7 @@ class UiStreamDecoder(AnswerDecoder):
         self.complete = True
 
     def _metadata(self, event: dict[str, Any]) -> None:
-        """Take the usage if the app put it there; the protocol itself has none."""
+        """Read the usage if the app has put it there; the protocol itself has none."""
         metadata = event.get("messageMetadata")
         if isinstance(metadata, dict):
             usage = metadata.get("totalUsage") or metadata.get("usage")

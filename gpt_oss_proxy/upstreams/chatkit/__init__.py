@@ -1,8 +1,8 @@
 """ChatKit, both dialects: gpt-oss-20b and gpt-oss-120b.
 
 Sources: the package openai-chatkit 1.6.5 (types.py, server.py, agents.py) for the published dialect; the public clients
-of gpt-oss.com for its older one, which was never published. One user message goes in, so the conversation is folded
-into one text, in a new thread each time. Both spellings of events are understood, whichever dialect was asked in.
+of gpt-oss.com for its older one, which was never published. ChatKit takes one user message, so the conversation is
+folded into one text, in a new thread each time. Both spellings of events are understood in either dialect.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class ChatKit(Upstream):
         self._effort_default = effort_default
         self._max_event_bytes = max_event_bytes
         if dialect == "older":
-            self.native_options = frozenset({"reasoning_effort"})
+            self.native_options = frozenset({"effort"})
 
     def models(self) -> tuple[Model, ...]:
         """Return the two gpt-oss models."""
@@ -51,7 +51,7 @@ class ChatKit(Upstream):
         return self._url, headers, msgspec.json.encode(build_body(request, self._dialect))
 
     def decoder(self, headers: Mapping[str, str], request: ChatRequest) -> Decoder:
-        """Return a decoder; only an event stream is an answer."""
+        """Return a decoder. Raises UpstreamProtocolError unless the answer is an event stream."""
         if not headers.get("Content-Type", "text/event-stream").lower().startswith("text/event-stream"):
             raise UpstreamProtocolError
-        return ChatKitDecoder(self._max_event_bytes, tools_offered=bool(request.options.get("tools")))
+        return ChatKitDecoder(self._max_event_bytes, tools_offered=request.offers_tools)

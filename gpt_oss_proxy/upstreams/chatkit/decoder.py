@@ -1,4 +1,4 @@
-"""What a ChatKit server answers → neutral events, in either spelling: the decision table of both dialects."""
+"""A ChatKit server's answer → neutral events, in either spelling: the decision table of both dialects."""
 
 import re
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from gpt_oss_proxy.errors import (
     UpstreamEmpty,
     UpstreamFailed,
     UpstreamIncomplete,
-    quote,
 )
+from gpt_oss_proxy.quoting import quote
 from gpt_oss_proxy.upstreams.chatkit.item import SEPARATOR, Item, Part, join_texts, pieces_of, widget_texts
 from gpt_oss_proxy.upstreams.chatkit.text_delta import read_text_deltas, text_deltas
 from gpt_oss_proxy.upstreams.decoder import Decoder
@@ -26,7 +26,7 @@ _RATE_LIMIT = re.compile(r"rate.?limit|too many requests|quota|limit reached|mes
 
 
 class ChatKitDecoder(Decoder):
-    """Events of one turn → neutral events. It is whole when all its assistant messages are done and the body ends."""
+    """Decodes one turn. It is complete when all its assistant messages are done and the body ends."""
 
     TEXT_MARK = b"text_delta"
 
@@ -34,23 +34,23 @@ class ChatKitDecoder(Decoder):
         super().__init__(sse.Decoder(max_event_bytes))
         self._tools_offered = tools_offered
         self._items: dict[str, Item] = {}
-        self._open_items: set[Item] = set()  # those not yet done
-        self._work: set[str] = set()  # the ids of other items not yet done: reasoning, tasks
+        self._open_items: set[Item] = set()  # not yet done
+        self._work: set[str] = set()  # ids of other items not yet done: reasoning, tasks
         self._latest: Item | None = None
         self._thoughts: dict[tuple[str, int], Part] = {}
         self._calls: set[str] = set()
         self._widgets: dict[str, str] = {}
         self._last_part: tuple[Item, int] | None = None
-        self._speaking: Part | None = None  # the part whose text is emitted now, from this position on:
+        self._speaking: Part | None = None  # the part that is being emitted, from this position on:
         self._since = 0
-        self._growing: tuple[str, int] | None = None  # where the last record's text belonged, if it brought any
+        self._growing: tuple[str, int] | None = None  # (item, part) of the last record's text, if it had any
         self._reasoned = False
         self._removed = False
-        self._rewritten = False  # text that was said has been taken back
+        self._rewritten = False  # emitted text was replaced or removed
         self._danger = ""
 
     def more_text(self, record: bytes) -> str:
-        """Return the text of a delta that goes on with the last one's part."""
+        """Return the text of a delta that continues the last one's part."""
         if not self._growing:
             return ""
         try:
@@ -62,7 +62,7 @@ class ChatKitDecoder(Decoder):
         return update.delta or "" if whose == self._growing else ""
 
     def decode_texts(self, records: list[bytes]) -> int:
-        """Emit what text deltas bring, nearly all of an answer, if all of them are such."""
+        """Emit the text of these deltas if all of them are text deltas, as nearly all of an answer is."""
         runs = read_text_deltas(records)
         for item_id, index, text in runs:
             if text and self.on_text and self._growing == (item_id, index):
@@ -70,12 +70,12 @@ class ChatKitDecoder(Decoder):
                 self.say(text)
             else:
                 part = self._add_text(item_id, index, text)
-                # Only behind text of its own nothing can come between it and what is more of it.
+                # Only after text of its own can nothing come between a part and its continuation.
                 self._growing, self.on_text = ((item_id, index), part.append) if text else (None, None)
         return len(records) if runs else 0
 
     def decode(self, record: bytes) -> None:
-        """Emit what one event means; unknown ones mean nothing."""
+        """Emit what one event means; unknown ones are ignored."""
         self._growing = None
         if record == b"[DONE]":  # no known server sends it, and some clients skip it
             return
@@ -91,7 +91,7 @@ class ChatKitDecoder(Decoder):
         """Finish, unless the turn ended without an answer or in the middle of one."""
         if self._open_items:
             raise UpstreamIncomplete
-        if self._rewritten:  # emitted once, at the end: the whole text after each change would cost its square
+        if self._rewritten:  # once, at the end: emitting the whole text after each change would be quadratic
             self._end_place()
             self.emit(TextReplaced.of(pieces_of(self._items.values())))
         if self._calls:
@@ -120,7 +120,7 @@ class ChatKitDecoder(Decoder):
             self._danger = field(event, str, "message") or ""
 
     def _error(self, event: dict[str, Any]) -> None:
-        if self._removed:  # a guardrail tripped: the error explains what the removal has said
+        if self._removed:  # a guardrail tripped: the error only explains the removal
             return
         raise _failure(_said(event), should_retry=False if event.get("allow_retry") is False else None)
 
@@ -235,7 +235,7 @@ class ChatKitDecoder(Decoder):
         return known
 
     def _complete_part(self, item: Item, index: int, text: str) -> None:
-        """Say what of the whole `text` was not said; a text that is no extension of it says nothing."""
+        """Emit the rest of the whole `text`; nothing if the text is not a continuation of what was emitted."""
         sent = item.parts.setdefault(index, Part())
         if len(text) > sent.length and sent.begins(text):
             rest = text[sent.length :]
@@ -254,15 +254,15 @@ class ChatKitDecoder(Decoder):
         self.say(text)
 
     def _end_place(self) -> None:
-        """Note where the text emitted last stands."""
+        """Store the range of the text that was emitted last."""
         if self._speaking:
             self._speaking.places.append((self._since, self.position))
 
     def _open(self, item_id: str) -> Item:
-        """Return the item of this id, opened if it is new.
+        """Return the item with this id, opened if it is new.
 
-        No public client of the older dialect reads the ids of updates, so they may be missing there: an update without
-        one belongs to the open item, and the id that comes with its end is that item's.
+        No public client of the older dialect reads the ids of updates, so they may be missing: an update without an id
+        belongs to the open item, and the id in the item's end is then taken as that item's id.
         """
         item = self._items.get(item_id)
         if item:
@@ -278,7 +278,7 @@ class ChatKitDecoder(Decoder):
         return item
 
     def _settle(self, item: Item) -> None:
-        """Close an item. With none open the turn may be whole; only the end of the body tells for sure."""
+        """Close an item. With none open the turn may be complete; only the end of the body decides."""
         self._open_items.discard(item)
         self._look_whether_complete()
 
@@ -303,7 +303,7 @@ class ChatKitDecoder(Decoder):
                 self._think(field(item, str, "id") or "", index, task)
 
     def _think(self, item_id: str, index: int, task: dict[str, Any]) -> None:
-        """Reason on: `content` is the whole thought so far, not a delta."""
+        """Continue the reasoning: `content` is the whole thought so far, not a delta."""
         content = field(task, str, "content") or ""
         if task.get("type") != "thought" or not content:
             return
@@ -313,7 +313,7 @@ class ChatKitDecoder(Decoder):
             rest = content[sent.length :]
             sent.append(rest)
             self._reason(rest, new=False)
-        else:  # new or rewritten: what was shown stays, the new wording follows
+        else:  # new or rewritten: what was emitted stays, the new wording follows
             self._thoughts[key] = Part()
             self._thoughts[key].append(content)
             self._reason(content, new=True)
@@ -335,7 +335,7 @@ def _parts_of(item: dict[str, Any]) -> list[tuple[int, str]]:
 
 
 def _said(event: dict[str, Any]) -> str:
-    """Return an error's text; no dialect says for sure where it stands."""
+    """Return an error's text; its position differs, and neither dialect specifies it."""
     for key in ("message", "detail", "error"):
         value = event.get(key)
         if isinstance(value, dict):
@@ -353,7 +353,7 @@ def _failure(said: str, *, should_retry: bool | None = None) -> GatewayError:
 
 
 def _name(event: dict[str, Any]) -> str:
-    """Return the type in one spelling for both dialects: `thread.item_done` and `thread.item.done` are one."""
+    """Return the event type in one spelling for both dialects: `thread.item_done` and `thread.item.done` are equal."""
     name = event.get("type")
     return _in_one_spelling(name if type(name) is str else field(event, str, "type") or "")
 

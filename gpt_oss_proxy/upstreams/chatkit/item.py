@@ -1,4 +1,4 @@
-"""What is known of an answer's items while they grow: a ChatKit server may repeat, extend, replace and remove them."""
+"""The state of an answer's items as they grow: a ChatKit server may repeat, extend, replace and remove them."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -7,14 +7,14 @@ from typing import Any
 from gpt_oss_proxy.upstreams.values import whole
 
 SEPARATOR = "\n\n"  # between parts, messages and thoughts of one answer
-_MOST_KEPT = 4096  # characters; what is shorter is compared as it is
+_MOST_KEPT = 4096  # characters; a shorter text is compared directly
 
 
 class Part:
-    """What a part's text has been so far: its length, and what tells whether another text begins with it.
+    """A part's text so far: its length, and a digest to check whether another text begins with it.
 
-    The text itself may be long, and is not kept; only its end is, until a digest takes it in. What was emitted of it
-    is `places`, (start, end) in the text of the whole answer; `unsent` came in a replacement and never was.
+    The text may be long and is not kept; only its last piece is, until the digest includes it. `places` are the ranges
+    (start, end) of the whole answer's text where it was emitted; `unsent` came in a replacement and was not emitted.
     """
 
     __slots__ = ("_digest", "_digested", "_pieces", "length", "places", "unsent")
@@ -24,12 +24,12 @@ class Part:
         self.places: list[tuple[int, int]] = []
         self.length = 0
         self._digest: Any = None
-        self._digested = 0  # so many characters
-        self._pieces: list[str] = []  # those behind them
+        self._digested = 0  # characters in the digest
+        self._pieces: list[str] = []  # the text behind them
         self.append(unsent)
 
     def append(self, text: str) -> None:
-        """Add more of its text."""
+        """Add more of the part's text."""
         self._pieces.append(text)
         self.length += len(text)
         if self.length - self._digested > _MOST_KEPT:
@@ -39,14 +39,14 @@ class Part:
             self._pieces.clear()
 
     def begins(self, text: str) -> bool:
-        """Return whether the text is this one, with more behind it or not."""
+        """Return whether `text` begins with this part's text."""
         if not text.startswith("".join(self._pieces), self._digested):
             return False
         return not self._digest or hashlib.sha256(_encoded(text[: self._digested])).digest() == self._digest.digest()
 
 
 class Item:
-    """An assistant message, or an image, as it grows: what is known of each of its parts."""
+    """An assistant message, or an image, as it grows: the state of each of its parts."""
 
     def __init__(self) -> None:
         self.parts: dict[int, Part] = {}
@@ -58,7 +58,7 @@ class Item:
 
 
 def pieces_of(items: Iterable[Item]) -> Iterator[str | tuple[int, int]]:
-    """Yield what the items' text consists of: text, or a place in what was emitted. An empty part leaves no gap."""
+    """Yield the pieces of the items' text: a text, or a range of the emitted text. Empty parts add no separator."""
     parts = (item.parts[index] for item in items for index in sorted(item.parts))
     for number, part in enumerate(part for part in parts if part.length):
         if number:
@@ -68,12 +68,12 @@ def pieces_of(items: Iterable[Item]) -> Iterator[str | tuple[int, int]]:
 
 
 def join_texts(texts: Iterable[str]) -> str:
-    """Return the texts as one; empty ones leave no gap."""
+    """Return the texts as one; empty ones add no separator."""
     return SEPARATOR.join(filter(None, texts))
 
 
 def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # half a character may have come without the other
+    return text.encode("utf-8", "surrogatepass")  # it may hold one half of a surrogate pair
 
 
 def widget_texts(widget: object) -> list[str]:

@@ -1,13 +1,13 @@
-"""What is asked of a ChatKit server: a new thread with the whole conversation in one message, in either dialect."""
+"""The request for a ChatKit server: a new thread with the whole conversation in one message, in either dialect."""
 
 from typing import Any
 
-from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Text
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Text
 from gpt_oss_proxy.config.settings import ChatKitDialect
 from gpt_oss_proxy.emulation.fold import fold
-from gpt_oss_proxy.errors import InvalidRequest
+from gpt_oss_proxy.errors import InvalidField
 
-# gpt-oss knows three efforts.
+# gpt-oss has three efforts.
 _EFFORTS = {
     "none": "low",
     "minimal": "low",
@@ -20,8 +20,8 @@ _EFFORTS = {
 
 
 def build_body(request: ChatRequest, dialect: ChatKitDialect) -> dict[str, Any]:
-    """Return the JSON object that creates a thread with the folded conversation. Raises InvalidRequest for an image."""
-    _refuse_what_is_no_text(request.messages)
+    """Return the JSON object that creates a thread with the folded conversation. Raises InvalidField for an image."""
+    _refuse_what_is_no_text(request)
     text = fold(request.messages, request.marker)
     content = [{"type": "input_text", "text": text}]
     if dialect == "older":
@@ -32,7 +32,7 @@ def build_body(request: ChatRequest, dialect: ChatKitDialect) -> dict[str, Any]:
     return {
         "type": "threads.create",
         "params": {
-            # attachments and inference_options are required; without them the package answers 500.
+            # The package answers 500 without attachments and inference_options.
             "input": {"content": content, "attachments": [], "inference_options": {"model": request.model}},
         },
     }
@@ -42,23 +42,21 @@ def build_headers(request: ChatRequest, dialect: ChatKitDialect, effort_default:
     """Return the request's headers; the older dialect names model and effort here."""
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
     if dialect == "older":
-        effort = request.reasoning_effort or effort_default
+        effort = request.effort or effort_default
         headers["x-selected-model"] = request.model
         headers["x-reasoning-effort"] = _EFFORTS[effort]
         headers["x-show-reasoning"] = "false" if effort == "none" else "true"
     return headers
 
 
-def _refuse_what_is_no_text(messages: tuple[Message, ...]) -> None:
-    for index, message in enumerate(messages):
+def _refuse_what_is_no_text(request: ChatRequest) -> None:
+    for index, message in enumerate(request.messages, -request.instructions):
         for position, part in enumerate(message.parts):
             if isinstance(part, Text) or not (isinstance(part, Image) or part.is_known):
                 continue
-            param = f"messages[{index}].content[{position}]"
+            path = ("messages", index, "content", position)
             if isinstance(part, Image):
-                raise InvalidRequest(
-                    "This model takes no images. Ask gpt-4o or gpt-4o-mini.", code="unsupported_image", param=param
-                )
-            raise InvalidRequest(
-                f"This model takes no {part.kind} parts, only text.", code="unsupported_content", param=param
-            )
+                text, code = "This model takes no images. Ask gpt-4o or gpt-4o-mini.", "unsupported_image"
+            else:
+                text, code = f"This model takes no {part.kind} parts, only text.", "unsupported_content"
+            raise InvalidField(path, text, code=code, is_named=False)

@@ -1,4 +1,4 @@
-"""ChatKit's events that bring text, read without a detour over dicts: an answer consists of little else."""
+"""ChatKit's text events, decoded without dicts: nearly all of an answer consists of them."""
 
 from typing import Literal
 
@@ -31,7 +31,7 @@ text_deltas = msgspec.json.Decoder(_Event)
 def read_text_deltas(records: list[bytes]) -> list[tuple[str, int, str]]:
     """Return (item's id, part's index, text) of such events, those of the same part joined.
 
-    Nothing if one of them is anything else: then they are to be read with more patience.
+    Returns [] if one of them is anything else: then they must be parsed one by one.
     """
     runs: list[tuple[str, int, list[str]]] = []
     for event in read_lines(text_deltas, records):

@@ -1,7 +1,7 @@
 """Any OpenAI-compatible server: vLLM, llama.cpp, Ollama, …
 
-Source: OpenAI's API reference, chat completions (create, streaming). A request goes through with all its fields; the
-answer is asked for as a stream wherever that is taken, and read into the same neutral events as any other.
+Source: OpenAI's API reference, chat completions (create, streaming). A request is passed on with all its fields; the
+answer is requested as a stream if the server supports it, and decoded into the same neutral events as any other.
 """
 
 import logging
@@ -13,8 +13,9 @@ import requests
 
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.config.settings import Omittable
-from gpt_oss_proxy.errors import GatewayError, UpstreamProtocolError, quote
+from gpt_oss_proxy.errors import GatewayError, UpstreamProtocolError
 from gpt_oss_proxy.net.client.transport import HTTPStatusError, Transport
+from gpt_oss_proxy.quoting import quote
 from gpt_oss_proxy.upstreams.base import Model, Upstream
 from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.model_list import ModelList
@@ -68,11 +69,11 @@ class OpenAI(Upstream):
         return self._post(build_body(request))
 
     def send(self, request: ChatRequest) -> requests.Response:
-        """Return the head of the answer to the request, or to what is left of it after refusals."""
+        """Return the response to the request, or to what is left of it after refusals."""
         return self._concessions.send(build_body(request), partial(self._send, request.trace))
 
     def decoder(self, headers: Mapping[str, str], _request: ChatRequest) -> Decoder:
-        """Return a decoder. Only a page is no answer: streams come under any content type, and whole answers, too."""
+        """Return a decoder. Only an HTML page is rejected: streams and whole answers come under any content type."""
         if "html" in headers.get("Content-Type", "").lower():
             raise UpstreamProtocolError
         return OpenAIDecoder(
@@ -80,7 +81,7 @@ class OpenAI(Upstream):
         )
 
     def _note_unknown_reason(self, reason: str) -> None:
-        if not self.unknown_reasons:  # once in a worker; metrics count all
+        if not self.unknown_reasons:  # log it once per worker; metrics count all
             _log.warning("%s: the finish reason %r is not known, and taken for `stop`", self.name, quote(reason))
         self.unknown_reasons += 1
 

@@ -8,9 +8,9 @@ Wire = dict[str, Any]
 
 
 def choices_of(chunk: Wire) -> list[Wire] | None:
-    """Return the parts of the choice that was asked for, [] if there are none, None if the chunk is none of an answer.
+    """Return the parts of the requested choice, [] if there are none, None if the chunk belongs to no answer.
 
-    A single choice is it, whatever its index says: some servers count their chunks. Raises UpstreamProtocolError.
+    A single choice is taken whatever its index is: some servers count their chunks. Raises UpstreamProtocolError.
     """
     choices = chunk.get("choices")
     if choices is None:

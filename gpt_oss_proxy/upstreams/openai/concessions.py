@@ -1,10 +1,10 @@
-"""What a server refuses though its client has not asked for it: asked again without, and remembered.
+"""Fields that a server refuses though its client has not asked for them: sent again without, and remembered.
 
-The gateway adds `stream` and `stream_options`; clients send back what answers had; `developer` and the higher efforts
-are newer than many servers. Each refuses with a status of 400, 422 or 501, whose text names the thing in its own way.
+The gateway adds `stream` and `stream_options`; clients send back fields of earlier answers; `developer` and the higher
+efforts are newer than many servers. Each server refuses with 400, 422 or 501, and names the field in its own words.
 
-Sources: OpenAI's ReasoningEffort goes up to `max`; vLLM and SGLang took `high` at most for long, Ollama takes `max` and
-not `xhigh`; Groq, Mistral and Cerebras refuse fields of a message that they do not know.
+Sources: OpenAI's ReasoningEffort goes up to `max`; vLLM and SGLang took `high` at most for long, Ollama takes `max` but
+not `xhigh`; Groq, Mistral and Cerebras refuse unknown fields of a message.
 """
 
 import re
@@ -19,13 +19,13 @@ T = TypeVar("T")
 Wire = Mapping[str, Any]
 
 _REFUSALS = frozenset({400, 422, 501})
-_KNOWN_SECONDS = 3600.0  # then it is found out again: servers learn
+_KNOWN_SECONDS = 3600.0  # then it is tried again: servers get updated
 _MOST_KNOWN = 1000
 _LOWER_EFFORT = {"max": "xhigh", "xhigh": "high"}
 _EFFORT_PARAM = re.compile(r"effort|\A(?:reasoning|think)\Z", re.IGNORECASE)
 _EFFORT = re.compile(r"reasoning[ _.-]?effort|\b(?:reasoning|think(?:ing)?) value", re.IGNORECASE)
 _OPTIONS = re.compile(r"stream_options|streamOptions|include_usage", re.IGNORECASE)
-# A text may quote the client's own words, so it must say of a role, or of streaming, that it is not taken.
+# A text may quote the client's own words, so it must say that a role, or streaming, is not accepted.
 _NOT_TAKEN = (
     r"(?:not (?:be )?(?:supported|allowed|permitted|available|enabled|accepted)|unsupported|disabled"
     r"|(?:does not|doesn't|cannot|can't) (?:support|stream|allow))"
@@ -38,22 +38,22 @@ _DEVELOPER = re.compile(
 _STREAM = re.compile(
     rf"\bstream(?:ing)?\b.{{0,60}}{_NOT_TAKEN}|{_NOT_TAKEN}.{{0,60}}\bstream(?:ing)?\b", re.IGNORECASE | re.DOTALL
 )
-_FIELD = "field "  # before a field's name: it must not be taken for one of the others
+_FIELD = "field "  # prefix of a message field's name, to separate it from the other kinds
 _USUAL = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call"})
 _USUAL_IN_CALLS = frozenset({"id", "type", "function"})
 
 
 class Concession(Protocol):
-    """A kind of thing that can be done without. Each thing of a body has a name."""
+    """A kind of thing that a request can do without. Each thing in a body has a name."""
 
     def found(self, body: Wire) -> Collection[str]:
         """Return the names of such things in a body."""
 
     def refused(self, name: str, error: StatusError) -> bool:
-        """Return whether a refusal means this thing."""
+        """Return whether the error refuses this thing."""
 
     def without(self, names: Collection[str], body: Wire) -> Wire:
-        """Return the body without these."""
+        """Return the body without these things."""
 
 
 class _StreamOptions:
@@ -80,7 +80,7 @@ class _Developer:
 
 
 class _Effort:
-    """An effort is no less than another try for the next lower one."""
+    """Replaces a refused effort by the next lower one."""
 
     def found(self, body: Wire) -> Collection[str]:
         effort = body.get("reasoning_effort")
@@ -94,7 +94,7 @@ class _Effort:
 
 
 class _AnswerFields:
-    """Fields of an earlier answer that come back: of a message, and of its calls."""
+    """Fields of an earlier answer that the client sends back: of a message, and of its calls."""
 
     def found(self, body: Wire) -> Collection[str]:
         names = {_FIELD + name for turn in _answers(body) for name in turn if name not in _USUAL}
@@ -130,22 +130,23 @@ class _Stream:
         return {**{key: value for key, value in body.items() if key != "stream_options"}, "stream": False}
 
 
-# In the order in which a refusal is read: a client may name a field like one of the others, and the last are vague.
+# The order in which a refusal is matched: a client's field may have another one's name, and the last patterns are
+# vague.
 _CONCESSIONS: tuple[Concession, ...] = (_AnswerFields(), _StreamOptions(), _Effort(), _Developer(), _Stream())
 
 
 class Concessions:
-    """What one server was found to refuse, by model. `omitted` is never sent."""
+    """The things that one server is known to refuse, by model. `omitted` is never sent."""
 
     def __init__(self, omitted: Collection[Omittable] = ()) -> None:
         self._omitted = omitted
-        self._refused: dict[tuple[str, str], float] = {}  # (model, name) → until when it is not sent
-        self._fields: dict[tuple[str, str], float] = {}  # the same for fields of answers
+        self._refused: dict[tuple[str, str], float] = {}  # (model, name) → when to try it again
+        self._fields: dict[tuple[str, str], float] = {}  # the same for message fields
 
     def send(self, body: Wire, send: Callable[[Wire], T]) -> T:
         """Return what `send` returns for the body, or for what is left of it after refusals.
 
-        Raises what `send` raises; if no effort is taken, the refusal of the one that was asked for.
+        Raises what `send` raises; if no effort is accepted, the refusal of the requested one.
         """
         left = self._without_refused(body)
         try:
@@ -153,13 +154,13 @@ class Concessions:
         except StatusError as error:
             if left.get("reasoning_effort") == body.get("reasoning_effort") or not _refuses_effort(error):
                 raise
-        for effort in _LOWER_EFFORT:  # it takes others than it did
+        for effort in _LOWER_EFFORT:  # the server accepts other efforts than before
             self._refused.pop((body["model"], f"reasoning_effort {effort}"), None)
         return self._send(self._without_refused(body), send)
 
     def _send(self, body: Wire, send: Callable[[Wire], T]) -> T:
         given_up: set[str] = set()
-        effort_refused: StatusError | None = None  # for the first time
+        effort_refused: StatusError | None = None  # the first refusal
         while True:
             try:
                 answer = send(body)
@@ -189,7 +190,7 @@ class Concessions:
         return kind in self._omitted or time.monotonic() < known.get((model, name), 0.0)
 
     def _remember(self, key: tuple[str, str]) -> None:
-        # A client may invent fields: they must not push out what is refused to all.
+        # A client may invent fields: they must not displace what is refused for all clients.
         known = self._fields if key[1].startswith(_FIELD) else self._refused
         if len(known) >= _MOST_KNOWN:
             del known[next(iter(known))]  # the oldest
@@ -197,7 +198,7 @@ class Concessions:
 
 
 def _meant(body: Wire, error: StatusError) -> tuple[Concession, set[str]] | None:
-    """Return which things of a body a refusal means, None if it means something else."""
+    """Return the things of a body that the error refuses, None if it refuses something else."""
     if error.status not in _REFUSALS:
         return None
     for concession in _CONCESSIONS:

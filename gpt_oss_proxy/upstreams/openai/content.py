@@ -1,4 +1,4 @@
-"""All forms that servers give `content`: text, a part, a list of parts, of which some are thoughts or images."""
+"""All forms in which servers send `content`: text, a part, or a list of parts, some of them thoughts or images."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -9,20 +9,20 @@ Piece = tuple[Literal["text", "reasoning"], str] | tuple[Literal["images", "cont
 _TEXTS = frozenset({"text", "output_text", "refusal", ""})
 _THOUGHTS = frozenset({"thinking", "reasoning", "reasoning_text", "thought", "summary_text"})
 _IMAGES = frozenset({"image_url", "image", "output_image", "input_image"})
-_KEPT = ("signature", "annotations", "encrypted_content")  # what servers want back, or clients show, beside a text
+_KEPT = ("signature", "annotations", "encrypted_content")  # fields beside a text that servers need back or clients show
 _DEEPEST = 8
 
 
 def read_content(content: Any) -> Iterator[Piece]:
-    """Yield text and reasoning in their order, and parts that are neither, or more, with the field that keeps them.
+    """Yield text and reasoning in their order, and other parts with the name of the field that keeps them.
 
-    Raises UpstreamProtocolError for what is no content.
+    Raises UpstreamProtocolError for invalid content.
     """
     return _read(content, "text", _DEEPEST)
 
 
 def thoughts_of(details: Any) -> str:
-    """Return the text of `reasoning_details`, OpenRouter's list of what a model thought."""
+    """Return the text of `reasoning_details`, OpenRouter's list of a model's thoughts."""
     items = details if isinstance(details, list) else []
     found = [item.get("text") or item.get("summary") for item in items if isinstance(item, dict)]
     return "".join(text for text in found if isinstance(text, str))
@@ -46,8 +46,8 @@ def _read(content: Any, kind: Literal["text", "reasoning"], depth: int) -> Itera
 
 
 def _read_part(part: dict[str, Any], kind: Literal["text", "reasoning"], depth: int) -> Iterator[Piece]:
-    told = part.get("type")
-    named = told if isinstance(told, str) else ""
+    part_type = part.get("type")
+    named = part_type if isinstance(part_type, str) else ""
     names = (named, "text", "value", "content", "summary")
     inner = next((part[name] for name in names if part.get(name) is not None), None)
     if named in _IMAGES:

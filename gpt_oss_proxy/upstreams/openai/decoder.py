@@ -1,7 +1,7 @@
-"""Chunks of a chat completion, or a whole one in their place → neutral events.
+"""Chunks of a chat completion, or a whole completion in their place → neutral events.
 
-Sources: OpenAI's API reference, chat completions (streaming); docs/openai-upstreams.md tells what other servers do
-otherwise, and what becomes of it.
+Sources: OpenAI's API reference, chat completions (streaming); docs/openai-upstreams.md lists where other servers
+differ, and how each case is handled.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from gpt_oss_proxy.errors import (
     UpstreamFailed,
     UpstreamIncomplete,
     UpstreamProtocolError,
-    quote,
 )
+from gpt_oss_proxy.quoting import quote
 from gpt_oss_proxy.upstreams.decoder import Decoder
 from gpt_oss_proxy.upstreams.openai.choices import choices_of
 from gpt_oss_proxy.upstreams.openai.content import read_content, thoughts_of
@@ -31,8 +31,8 @@ from gpt_oss_proxy.upstreams.values import json_value, kept, read_lines
 Wire = dict[str, Any]
 _Scope = Literal["answer", "choice", "message"]
 
-_REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")  # the first that is there is read
-# What is read, or is ours to say. All else is kept.
+_REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")  # the first one present is used
+# Fields that are decoded, or that the gateway sets itself. All others are kept.
 _READ: Mapping[_Scope, frozenset[str]] = {
     "answer": frozenset(
         {
@@ -65,7 +65,7 @@ class _Choice(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _TextChunk(msgspec.Struct, forbid_unknown_fields=True):
-    """A chunk of text and of nothing else. What stands at its top is the same in all chunks of an answer."""
+    """A chunk with text and nothing else. The fields at its top are the same in all chunks of an answer."""
 
     choices: tuple[_Choice]
     id: Any = None
@@ -86,7 +86,7 @@ _text_chunks = msgspec.json.Decoder(_TextChunk)
 class OpenAIDecoder(Decoder):
     """The answer ends with [DONE], or a finish reason that no output follows.
 
-    `think_tags` makes a leading <think>…</think> reasoning. `unknown_reason` is told a finish reason that is none.
+    `think_tags` turns a leading <think>…</think> into reasoning. `unknown_reason` is called with an unknown reason.
     """
 
     TEXT_MARK = b'"content"'
@@ -103,23 +103,23 @@ class OpenAIDecoder(Decoder):
         super().__init__(Framer(max_event_bytes))
         self._begun = False
         self._reason = ""
-        self._ending: FinishReason | None = None  # what the last finish reason means, if no output has followed it
+        self._ending: FinishReason | None = None  # meaning of the last finish reason, if no output has followed it
         self._outputs = 0
         self._answers = False  # there is output besides reasoning
-        self._is_whole = False  # it came as a whole answer
+        self._is_whole = False  # a whole completion came, not chunks
         self._usage: Usage | None = None
         self._calls = ToolCalls(self.call, new_id)
         self._has_deltas = False
-        self._messages: dict[str, str] = {}  # texts that came in a `message`, which may be told anew each time
+        self._messages: dict[str, str] = {}  # texts of `message` fields, which some servers repeat
         self._extra: dict[_Scope, Wire] = {"answer": {}, "choice": {}}
-        self._message_fields: set[str] = set()  # the further fields of the message that have come
+        self._message_fields: set[str] = set()  # the further fields of the message so far
         self._tags = ThinkTags() if think_tags else None
         self._unknown_reason = unknown_reason
 
     # Chunks of text
 
     def more_text(self, record: bytes) -> str:
-        """Return the text of a chunk that brings nothing else, unless it is the first, or behind a finish reason."""
+        """Return the text of a chunk with nothing else; '' for the first chunk, and behind a finish reason."""
         if not self._begun or self._reason or not self._is_plain:
             return ""
         try:
@@ -129,9 +129,9 @@ class OpenAIDecoder(Decoder):
         return "" if self._may_start(chunk.id) else chunk.choices[0].delta.content
 
     def decode_texts(self, records: list[bytes]) -> int:
-        """Emit what chunks of text bring, nearly all of an answer, if all of them are such."""
+        """Emit the text of these chunks if all of them are text, as nearly all of an answer is."""
         read = 0
-        if not self._begun:  # the first chunk has what all chunks of the answer have
+        if not self._begun:  # the first chunk has the fields that all chunks share
             self.decode(records[0])
             read = 1
         if self._reason or not self._is_plain:
@@ -151,15 +151,15 @@ class OpenAIDecoder(Decoder):
 
     @property
     def _is_plain(self) -> bool:
-        """Whether text is said as it comes."""
+        """Whether text is emitted unchanged."""
         return not self._tags or self._tags.over
 
     def _may_start(self, reference: Any) -> bool:
-        """Return whether a chunk may be the first with an id: Azure's first one has an empty id."""
+        """Return whether a chunk may be the first one with an id: Azure's first chunk has an empty id."""
         return bool(reference) and not self._started
 
     def _text_alone(self, record: bytes) -> str:
-        """Return the text of a chunk that has further fields which are known already."""
+        """Return the text of a chunk whose further fields are all known already."""
         try:
             chunk = msgspec.json.decode(record)
             (choice,) = chunk["choices"]
@@ -180,7 +180,7 @@ class OpenAIDecoder(Decoder):
 
     def decode(self, record: bytes) -> None:
         """Emit what one chunk means."""
-        self._is_document = isinstance(record, Document)  # and may be a whole answer
+        self._is_document = isinstance(record, Document)  # and may be a whole completion
         text = record.strip()
         if text.upper() in DONE:
             self.ended = True
@@ -212,12 +212,12 @@ class OpenAIDecoder(Decoder):
         return super().close()
 
     def finish(self) -> None:
-        """Finish if the answer has ended as its protocol has it."""
+        """Finish if the answer has ended according to its protocol."""
         for reasoning, text in self._tags.rest() if self._tags else ():
             (self.think if reasoning else self.say)(text)
         if not self._begun and self._framer.remark:
             raise UpstreamProtocolError(self._with_remark(UpstreamProtocolError.message), reason=self._remark)
-        # Without a finish reason [DONE] may come behind a failure that only words tell of.
+        # Without a finish reason, [DONE] may follow a failure that is reported only as plain text.
         is_cut = not self._reason and (self._framer.remark or not self._calls.are_whole)
         if not (self.ended or self._is_whole or self._ending) or is_cut:
             raise UpstreamIncomplete(self._with_remark(UpstreamIncomplete.message), reason=self._remark)
@@ -235,7 +235,7 @@ class OpenAIDecoder(Decoder):
         self.emit(Finish(ending))
 
     def _with_remark(self, message: str) -> str:
-        """Return the message with what the server said beside an answer."""
+        """Return the message, extended by what the server sent beside the answer."""
         return f"{message} It said: {self._remark}" if self._remark else message
 
     @property
@@ -289,11 +289,11 @@ class OpenAIDecoder(Decoder):
                 self._with_remark(f"The model's server ended its answer with {quote(reason)!r}. Try again.")
             )
         self._reason, self._ending = reason, ending
-        # Some servers say `stop` with each chunk: while the model only thinks, that is no end.
+        # Some servers send `stop` with each chunk: it is no end as long as the model only reasons.
         self.complete = bool(ending) and (self._answers or ending != "stop")
 
     def _take_whole(self, message: Wire) -> None:
-        """Take a `message` in place of a delta. Where several come, each may have all the text so far."""
+        """Decode a `message` in place of a delta. Where several come, each may hold all the text so far."""
         self._is_whole = self._is_document
         for name in ("content", *_REASONING):
             before, text = self._messages.get(name, ""), message.get(name)
@@ -305,7 +305,7 @@ class OpenAIDecoder(Decoder):
         self._has_deltas = False
 
     def _take_rest(self, message: Wire) -> None:
-        """Take what a `message` behind deltas has more than they had."""
+        """Decode what a `message` after deltas has more than they had."""
         content = message.get("content")
         if isinstance(content, str) and not self._tags:
             self._say(content[self.position :])
@@ -318,7 +318,7 @@ class OpenAIDecoder(Decoder):
         for kind, piece in read_content(message.get("content")):
             match kind:
                 case "text":
-                    self._say(piece)  # type: ignore[arg-type] # a text's piece is one
+                    self._say(piece)  # type: ignore[arg-type] # a text's piece is a str
                 case "reasoning":
                     self.think(piece)  # type: ignore[arg-type] # likewise
                 case _:
@@ -363,7 +363,7 @@ class OpenAIDecoder(Decoder):
     # Fields that are kept
 
     def _news(self, scope: _Scope, value: Wire) -> Wire:
-        """Return the fields that no event has, and that have not come before."""
+        """Return the fields that no event carries, and that have not come before."""
         known = self._extra.get(scope, {})
         return {
             name: item

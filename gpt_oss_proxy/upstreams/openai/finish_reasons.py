@@ -1,7 +1,7 @@
-"""Why an answer ended, in every spelling that OpenAI-compatible servers use.
+"""Finish reasons, in every spelling that OpenAI-compatible servers use.
 
 Sources: the references of OpenAI, Azure, Mistral, DeepSeek, Zhipu, Moonshot, Together, OpenRouter, vLLM, SGLang, TGI,
-llama.cpp and Ollama; Anthropic's, Google's, Amazon's and Cohere's own words, which gateways in between hand on.
+llama.cpp and Ollama; Anthropic's, Google's, Amazon's and Cohere's own words, which intermediate gateways pass on.
 """
 
 import re
@@ -39,6 +39,6 @@ _ENDINGS = {spelling: ending for ending, spellings in REASONS.items() for spelli
 
 
 def ending_of(reason: str) -> Ending | None:
-    """Return what a server's word means, None if it is not known. Capitals, hyphens and spaces make no difference."""
+    """Return what a server's word means, None if it is unknown. Capitals, hyphens and spaces are ignored."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason.strip())  # as in maxTokens
     return _ENDINGS.get(re.sub(r"[- ]", "_", words).lower())

@@ -1,7 +1,7 @@
-"""The bytes of an answer → its records: Server-Sent Events, and JSON where a server sends that in their place.
+"""The bytes of an answer → its records: Server-Sent Events, and JSON where a server sends that instead.
 
-A line that alone is a record is one at once, for some servers put one line end between events where the standard has
-two. JSON outside of events (a whole answer, a line each, an error behind events) is a record, too.
+A line that is a record by itself ends at once: some servers put one line end between events where the standard has two.
+JSON outside of events (a whole answer, one object per line, an error behind events) is a record, too.
 """
 
 import re
@@ -21,11 +21,11 @@ _HEARTBEAT = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_REMARK = 1000  # bytes
-_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*(?:"|\\?\Z)')  # to the line's end where it is not closed
+_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*(?:"|\\?\Z)')  # up to the line's end if it is not closed
 
 
 class Document(bytes):
-    """A record that came outside of events."""
+    """A record that was not in an event."""
 
 
 def is_json(text: bytes) -> bool:
@@ -50,39 +50,39 @@ def _is_record(text: bytes) -> bool:
 
 
 def _depth(line: bytes) -> int:
-    """Return how many more brackets a line of a JSON document opens than it closes."""
+    """Return how many brackets a line of a JSON document opens, less those that it closes."""
     signs = _STRING.sub(b"", line)
     return signs.count(b"{") + signs.count(b"[") - signs.count(b"}") - signs.count(b"]")
 
 
 class Framer(sse.Decoder):
-    """As sse.Decoder, but patient. `remark` is the first line that is no part of an answer, such as an error's text."""
+    """Like sse.Decoder, but lenient. `remark` is the first line that is not part of an answer, like an error's text."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes)
         self.remark = b""
-        self._document: list[bytes] = []  # the lines of a JSON document that is not whole
+        self._document: list[bytes] = []  # the lines of an incomplete JSON document
         self._document_size = 0
-        self._depth = 0  # how many brackets of it are open
-        self._is_error = False  # the event that has begun is one of the type `error`
+        self._depth = 0  # its open brackets
+        self._is_error = False  # the event that has begun has the type `error`
 
     @property
     def is_within(self) -> bool:
-        """Whether a record has begun that is not whole yet."""
+        """Whether a record has begun and is incomplete."""
         return bool(self._document) or super().is_within
 
     def rest(self) -> Iterator[bytes]:
-        """Yield what the body ends with, without the line end or the blank line that should come behind it."""
+        """Yield what the body ends with, without the line end or blank line that should follow it."""
         if line := self._lines.rest():
             yield from self._read(line)
         if event := self._end_event().strip():
             if _is_record(event):
                 yield event
-            elif event[:1] not in (b"{", b"["):  # else it is cut
+            elif event[:1] not in (b"{", b"["):  # else it is incomplete
                 self.note(event)
 
     def note(self, text: bytes) -> None:
-        """Keep a line that is no part of an answer, if it is the first and no heartbeat."""
+        """Keep a line that is not part of an answer, if it is the first and not a heartbeat."""
         if not _HEARTBEAT.fullmatch(text):
             self.remark = self.remark or text[:_LONGEST_REMARK]
 
@@ -92,7 +92,7 @@ class Framer(sse.Decoder):
         self.at_start = not self.is_within
 
     def _read(self, line: bytes) -> Iterator[bytes]:
-        if line.startswith(b"data:"):  # no line of a document is like this
+        if line.startswith(b"data:"):  # no line of a document begins like this
             self._give_up_document()
             value = line[5:].removeprefix(b" ")
             if self._is_error:

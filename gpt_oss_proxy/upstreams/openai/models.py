@@ -1,7 +1,7 @@
 """The models that a server lists, in all forms in use.
 
-Sources: OpenAI's `GET /models`; Together lists them without an object around, Ollama and Google under `models`. The
-length of their context stands where vLLM, llama.cpp, LM Studio, Groq, Mistral, OpenRouter or Google put it.
+Sources: OpenAI's `GET /models`; Together returns a bare list, Ollama and Google put it under `models`. The context
+length is read from the fields of vLLM, llama.cpp, LM Studio, Groq, Mistral, OpenRouter and Google.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _IDS = ("id", "name", "model", "model_name", "model_id")
 
 
 def read_models(body: bytes) -> tuple[Model, ...]:
-    """Return the models of a list. Raises UpstreamProtocolError if it is none."""
+    """Return the models of a list. Raises UpstreamProtocolError if it is not a list of models."""
     value = json_value(body)
     if isinstance(value, dict) and isinstance(value.get("result"), dict | list):
         value = value["result"]
@@ -54,7 +54,7 @@ def _read(items: list[Any]) -> Iterator[Model]:
 
 
 def _length(about: dict[str, Any]) -> int | None:
-    """Return the length of its context in tokens, None if it is not told."""
+    """Return the context length in tokens, None if it is not reported."""
     meta = about.get("meta")
     for place in (about, meta if isinstance(meta, dict) else {}):
         for name in _LENGTHS:

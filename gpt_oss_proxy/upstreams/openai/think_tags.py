@@ -1,4 +1,4 @@
-"""A leading `<think>…</think>` of the text is reasoning, for servers that know no field for it (OPENAI_THINK_TAGS)."""
+"""A leading `<think>…</think>` in the text is reasoning, for servers without a field for it (OPENAI_THINK_TAGS)."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -8,15 +8,15 @@ _WIDEST_MARGIN = 100  # blanks before the tag
 
 
 class ThinkTags:
-    """Tells the text of an answer from the reasoning at its beginning, wherever it is cut.
+    """Separates the text of an answer from the reasoning at its beginning, however it is cut.
 
-    Line ends behind a tag belong to it.
+    Line ends after a tag belong to it.
     """
 
     def __init__(self) -> None:
         self._held = ""  # it may become a tag
         self._phase: Literal["before", "reasoning", "text"] = "before"
-        self._is_behind_tag = False  # nothing has come since
+        self._is_behind_tag = False  # nothing has come since the tag
 
     @property
     def over(self) -> bool:
@@ -35,7 +35,7 @@ class ThinkTags:
             yield from self.rest()
 
     def rest(self) -> Iterator[tuple[bool, str]]:
-        """Yield what is held: the answer ends."""
+        """Yield what is held, at the end of the answer."""
         held, self._held = self._held, ""
         if held:
             yield self._phase == "reasoning", held
@@ -52,7 +52,7 @@ class ThinkTags:
     def _think(self) -> Iterator[tuple[bool, str]]:
         self._skip_line_ends()
         thought, closed, text = self._held.partition(_CLOSE)
-        # The end may be the beginning of the closing tag.
+        # The end of the text may be the beginning of the closing tag.
         sizes = () if closed else range(len(_CLOSE) - 1, 0, -1)
         size = len(thought) - next((size for size in sizes if thought.endswith(_CLOSE[:size])), 0)
         self._held = text if closed else thought[size:]

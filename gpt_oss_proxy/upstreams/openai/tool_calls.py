@@ -1,7 +1,8 @@
-"""Which call an element of `tool_calls` belongs to: servers disagree on ids, indexes and what may come when.
+"""Assigns the elements of `tool_calls` to calls: servers disagree on ids, on indexes, and on the order of pieces.
 
-A new id begins a call, even under a used index. Without an id, another name does, and the same one behind whole
-arguments; else the index decides. An element that has neither is a whole call. A call is told when its name is known.
+A new id begins a call, even under a used index. Without an id, a different name begins one, and so does the same name
+after complete arguments; else the index decides. An element with neither is a whole call. A call is emitted once its
+name is known.
 """
 
 import uuid
@@ -16,8 +17,8 @@ from gpt_oss_proxy.upstreams.values import json_text
 
 _KNOWN = frozenset({"id", "index", "type", "function", "name", "arguments"})
 _IN_FUNCTION = frozenset({"name", "arguments", "parameters", "input"})
-_ARGUMENTS = ("arguments", "parameters", "input")  # the first one that is there
-_OLDER = "function_call"  # stands for the index of the one call of the older spelling
+_ARGUMENTS = ("arguments", "parameters", "input")  # the first one present
+_OLDER = "function_call"  # in place of an index, for the one call of the older spelling
 
 
 def new_call_id() -> str:
@@ -25,7 +26,7 @@ def new_call_id() -> str:
     return f"call_{uuid.uuid4().hex}"
 
 
-class Tell(Protocol):
+class Emit(Protocol):
     """Emits the beginning of a call, or more of its arguments. See Decoder.call."""
 
     def __call__(
@@ -35,25 +36,25 @@ class Tell(Protocol):
 
 
 class _Call(msgspec.Struct):
-    """A call so far. `number` counts the calls that have been told; it is -1 while the name is not known."""
+    """A call so far. `number` counts the emitted calls; it is -1 while the name is not known."""
 
     id: str
     has_own_id: bool
     number: int = -1
     name: str = ""
     has_arguments: bool = False
-    untold: list[str] = []  # arguments that came before the name
-    unread: list[str] = []  # arguments that the reader has not seen: it is rarely asked
+    pending: list[str] = []  # arguments that came before the name
+    unread: list[str] = []  # arguments that the reader has not parsed, because `is_whole` is rarely needed
     reader: JsonReader = msgspec.field(default_factory=JsonReader)
     extra: dict[str, Any] = {}
 
     @property
-    def is_told(self) -> bool:
+    def is_emitted(self) -> bool:
         return self.number >= 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether its arguments are a whole object."""
+        """Whether its arguments are a complete object."""
         self.reader.feed("".join(self.unread))
         self.unread.clear()
         return self.reader.ended
@@ -62,43 +63,43 @@ class _Call(msgspec.Struct):
 class ToolCalls:
     """The calls of one answer."""
 
-    def __init__(self, tell: Tell, new_id: Callable[[], str]) -> None:
-        """`new_id` returns the id of a call that the server gives none."""
-        self._tell = tell
+    def __init__(self, emit: Emit, new_id: Callable[[], str]) -> None:
+        """`new_id` returns an id for a call to which the server gives none."""
+        self._emit = emit
         self._new_id = new_id
         self._calls: list[_Call] = []
-        self._told = 0
+        self._emitted = 0
         self._by_id: dict[str, _Call] = {}
         self._whole: dict[str, str] = {}  # id → the first piece of its arguments, which may be all of them
         self._by_index: dict[int | str, _Call] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._told)
+        return bool(self._emitted)
 
     @property
     def are_whole(self) -> bool:
-        """Whether the arguments of each are a whole object, or missing."""
+        """Whether each call's arguments are a complete object, or missing."""
         return all(not call.has_arguments or call.is_whole for call in self._calls)
 
     def take(self, elements: Any) -> None:
-        """Take the `tool_calls` of a delta or a message. Raises UpstreamProtocolError if they are none."""
+        """Decode the `tool_calls` of a delta or a message. Raises UpstreamProtocolError if they are invalid."""
         for element in elements if isinstance(elements, list) else [elements]:
             if not isinstance(element, dict):
                 raise UpstreamProtocolError
             self._take(element, _index(element.get("index")))
 
     def take_older(self, function: Any) -> None:
-        """Take a `function_call`, of which an answer has one."""
+        """Decode a `function_call`; an answer has at most one."""
         if not isinstance(function, dict):
             raise UpstreamProtocolError
         self._take({"function": function}, _OLDER)
 
     def finish(self) -> None:
-        """Tell what is missing at the end of the answer. Raises UpstreamProtocolError for a call without a name."""
+        """Emit what is missing at the end of the answer. Raises UpstreamProtocolError for a call without a name."""
         for call in self._calls:
-            if call.is_told and not call.has_arguments:  # as OpenAI has it: an empty text would be no JSON
-                self._tell(call.number, arguments="{}")
-            elif not call.is_told and (call.has_arguments or call.has_own_id):
+            if call.is_emitted and not call.has_arguments:  # as OpenAI does: an empty text would not be valid JSON
+                self._emit(call.number, arguments="{}")
+            elif not call.is_emitted and (call.has_arguments or call.has_own_id):
                 raise UpstreamProtocolError
 
     def _take(self, element: dict[str, Any], index: int | str | None) -> None:
@@ -107,7 +108,7 @@ class ToolCalls:
         call_id, name = _text(element.get("id")), _text(function.get("name"))
         given = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
         arguments = _arguments(given)
-        if arguments and arguments == self._whole.get(call_id):  # some servers tell a call again at their end
+        if arguments and arguments == self._whole.get(call_id):  # some servers repeat a whole call at their end
             return
         call = self._find(call_id, name, arguments, index) or self._begin(call_id)
         if call_id and not call.has_arguments:
@@ -116,7 +117,7 @@ class ToolCalls:
             self._by_id[call_id] = call
             if not call.has_own_id:
                 call.has_own_id = True
-                call.id = call.id if call.is_told else call_id
+                call.id = call.id if call.is_emitted else call_id
         if index is not None:
             self._by_index[index] = call
         extra = {key: item for key, item in element.items() if _is_extra(key, item)}
@@ -125,18 +126,18 @@ class ToolCalls:
         self._add(call, name, arguments, extra)
 
     def _find(self, call_id: str, name: str, arguments: str, index: int | str | None) -> _Call | None:
-        """Return the call that an element goes on with, None if it begins one."""
+        """Return the call that an element continues, None if it begins one."""
         known = self._by_id.get(call_id) if call_id else None
         if known:  # some servers give all calls the same id
             is_another = name != known.name or (arguments.strip() and known.has_arguments and known.is_whole)
-            return None if name and known.is_told and is_another else known
+            return None if name and known.is_emitted and is_another else known
         last = self._calls[-1] if self._calls else None
         call = last if index is None else self._by_index.get(index)
-        if call is None or not call.is_told:
+        if call is None or not call.is_emitted:
             return None if call and call_id and call.has_own_id else call
         if index is None:
             return None if name or call_id else call
-        if call_id:  # it may be late; else it is another call's
+        if call_id:  # a late id of this call, or another call's
             return None if call.has_own_id or name else call
         if name and name != call.name:
             return None
@@ -153,17 +154,17 @@ class ToolCalls:
         call.extra.update(extra)
         call.has_arguments = call.has_arguments or bool(arguments.strip())
         call.unread.append(arguments)
-        if call.is_told:
+        if call.is_emitted:
             if arguments or extra:
-                self._tell(call.number, arguments=arguments, extra=extra)
+                self._emit(call.number, arguments=arguments, extra=extra)
             return
-        call.untold.append(arguments)
+        call.pending.append(arguments)
         if name:
-            call.name, call.number = name, self._told
-            self._told += 1
-            self._tell(call.number, call_id=call.id, name=name, extra=call.extra)
-            if arguments := "".join(call.untold):
-                self._tell(call.number, arguments=arguments)
+            call.name, call.number = name, self._emitted
+            self._emitted += 1
+            self._emit(call.number, call_id=call.id, name=name, extra=call.extra)
+            if arguments := "".join(call.pending):
+                self._emit(call.number, arguments=arguments)
 
 
 def _is_extra(key: str, item: Any) -> bool:

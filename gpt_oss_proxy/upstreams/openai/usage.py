@@ -7,7 +7,7 @@ from gpt_oss_proxy.upstreams.values import count
 
 
 def read_usage(usage: Any) -> Usage | None:
-    """Return the usage, None if it is not reported, or makes no sense."""
+    """Return the usage, None if it is not reported, or not plausible."""
     if not isinstance(usage, dict):
         return None
     prompt = _first(usage, "prompt_tokens", "input_tokens")

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_oss_proxy.apis.base import ClientApi, Stamp
-from gpt_oss_proxy.apis.openai import chat_completions, completions
+from gpt_oss_proxy.apis.base import Stamp
+from gpt_oss_proxy.apis.openai.api import OpenAIApi
 from gpt_oss_proxy.apis.openai.choices import ChunkStream, render_whole
+from gpt_oss_proxy.apis.openai.reasoning import ReasoningFormat
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
@@ -20,10 +21,11 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from gpt_oss_proxy.chat.request import ChatRequest, Message, ReasoningFormat, Text
+from gpt_oss_proxy.chat.request import Message, Text
 from gpt_oss_proxy.config.settings import REASONING_FIELDS
 from gpt_oss_proxy.errors import UpstreamIncomplete
-from tests.doubles import chunks, collect
+from tests.apis.openai.asked import CHATS, TEXTS, asked
+from tests.doubles import chunks, collected, error_shown
 
 STAMP = Stamp("id-1", 1_700_000_000, "m")
 N = 3
@@ -40,11 +42,11 @@ def test_a_whole_answer_is_stamped_and_has_its_usage() -> None:
     )
 
 
-@pytest.mark.parametrize("api", [chat_completions, completions])
-def test_a_failure_is_one_error_event_and_done(api: ClientApi) -> None:
-    renderer = api.stream(STAMP, ChatRequest("m", HELLO, stream=True))
-    renderer.render([TextDelta("a")])
-    assert chunks(renderer.fail(UpstreamIncomplete())) == [UpstreamIncomplete().body(), "[DONE]"]
+@pytest.mark.parametrize("api", [CHATS, TEXTS])
+def test_a_failure_is_one_error_event_and_done(api: OpenAIApi) -> None:
+    renderer = api.stream(STAMP, asked("m", HELLO, stream=True))
+    renderer.feed([TextDelta("a")])
+    assert chunks(renderer.fail(UpstreamIncomplete())) == [error_shown(UpstreamIncomplete()), "[DONE]"]
 
 
 DELTA = st.builds(TextDelta, st.text(min_size=1, max_size=3)) | st.builds(
@@ -76,15 +78,14 @@ def said(choice: dict[str, Any], name: str) -> dict[str, str]:
 def test_streamed_choices_tell_what_the_whole_ones_tell(
     lists: list[list[Event]], where: ReasoningFormat, echo: bool
 ) -> None:
-    spelling = frozenset({"echo"} if echo else ())
-    request = ChatRequest("m", HELLO, stream=True, n=N, reasoning_format=where, spelling=spelling)
+    request = asked("m", HELLO, stream=True, n=N, reasoning=where, has_echo=echo)
     lists = [*lists, [Finish(REASONS[0], REASONS[1:])]]
-    for api in (chat_completions, completions):
+    for api in (CHATS, TEXTS):
         renderer = api.stream(STAMP, request)
-        *told, done = chunks(b"".join(renderer.render(events) for events in lists))
+        *told, done = chunks(b"".join(renderer.feed(events) for events in lists))
         assert done == "[DONE]"
         choices = [chunk["choices"][0] for chunk in told]
-        whole = json.loads(api.render(collect(lists), STAMP, request))["choices"]
+        whole = json.loads(api.whole(collected(lists), STAMP, request))["choices"]
         for index, choice in enumerate(whole):
             assert joined(choices, index) == said(choice, "message")
             reasons = [part["finish_reason"] for part in choices if part["index"] == index]
@@ -93,18 +94,18 @@ def test_streamed_choices_tell_what_the_whole_ones_tell(
 
 def test_every_format_of_reasoning_can_be_streamed() -> None:
     for where in REASONING_FIELDS:
-        renderer = chat_completions.stream(STAMP, ChatRequest("m", HELLO, stream=True, reasoning_format=where))
-        assert b"[DONE]" in renderer.render([ReasoningDelta("Hm"), Finish("stop")])
+        renderer = CHATS.stream(STAMP, asked("m", HELLO, stream=True, reasoning=where))
+        assert b"[DONE]" in renderer.feed([ReasoningDelta("Hm"), Finish("stop")])
 
 
 class Bare(ChunkStream):
     """A client API that has a field for text alone."""
 
     KIND = "bare"
-    TELL_NOTHING = b'"said":""'
-    TELL_TEXT = (b'"said":', b"")
+    NO_FIELDS = b'"said":""'
+    AROUND_TEXT = (b'"said":', b"")
 
-    def tell_opening(self, index: int) -> bytes:
+    def opening_fields(self, index: int) -> bytes:
         return b""
 
     def reason(self, reason: FinishReason) -> str:
@@ -113,7 +114,7 @@ class Bare(ChunkStream):
 
 def test_what_has_no_field_is_not_told() -> None:
     renderer = Bare(STAMP, include_usage=False, reasoning_format="both")
-    told = chunks(renderer.render([ReasoningDelta("Hm"), TextDelta("a"), ToolCallDelta(0, "c1", "f")]))
+    told = chunks(renderer.feed([ReasoningDelta("Hm"), TextDelta("a"), ToolCallDelta(0, "c1", "f")]))
     assert [chunk["choices"][0] for chunk in told] == [
         {"index": 0, "said": "a", "logprobs": None, "finish_reason": None}
     ]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_oss_proxy.apis.openai.reasoning import FIELDS, placed, placing
+from gpt_oss_proxy.apis.openai.reasoning import FIELDS, ReasoningFormat, placed, placing
 from gpt_oss_proxy.chat.completion import CompletionChoice
 from gpt_oss_proxy.chat.events import (
     Choice,
@@ -18,7 +18,7 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from gpt_oss_proxy.chat.request import ReasoningFormat, ToolCall
+from gpt_oss_proxy.chat.request import ToolCall
 from gpt_oss_proxy.config.settings import REASONING_FIELDS
 from tests.doubles import collect
 

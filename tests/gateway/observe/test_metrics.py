@@ -110,7 +110,7 @@ def test_what_runs_and_the_circuits_are_told_as_they_are_now() -> None:
     places, door = ConcurrencyLimit(SharedCounters(), 5), gate(Scripted(), failures=1)
     metrics = Metrics(places, [door], folder=None)
     places.take()
-    door.places.take()
+    door.limit.take()
     door.breaker.failed()
     assert values(metrics) == {
         "gpt_oss_proxy_running": 1,

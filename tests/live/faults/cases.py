@@ -1,4 +1,4 @@
-"""The table of faults: how an upstream misbehaves, and what a client then sees (design: contract section 7).
+"""The table of faults: how an upstream misbehaves, and what a client then sees (docs/contract.md, section 7).
 
 A case is a name, the steps that its answer is sent in, and one outcome: the same for every protocol, except for those
 under `unlike`. The server sends it, test_faults.py compares, and page.py writes docs/faults.md from it.

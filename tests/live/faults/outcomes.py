@@ -1,4 +1,4 @@
-"""What a fault is, and what a client sees of it (design: contract section 7)."""
+"""What a fault is, and what a client sees of it (docs/contract.md, section 7)."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -416,5 +416,5 @@ def test_a_body_that_was_read_to_its_end_offers_nothing(adapter):
         assert next(read_blocks(response)) == b"a"
         offer(response, lambda _block: True)
         (connection,) = adapter._pools.popitem()[1].idle
-        assert connection._reader.taker is None
+        assert connection._reader.on_bytes is None
     server.stop()

@@ -21,7 +21,7 @@ from gunicorn.http.wsgi import WSGIErrorsWrapper
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.ggevent import GeventWorker
 
-from gpt_oss_proxy.apis.base import render_error
+from gpt_oss_proxy.apis.openai.errors import error_body
 from gpt_oss_proxy.errors import GatewayError
 from gpt_oss_proxy.net.server.client_socket import ClientSocket
 from gpt_oss_proxy.net.server.worker import Worker
@@ -56,7 +56,7 @@ class Application:
         return self.serve(environ, start_response)
 
     def render_error(self, error: GatewayError, _path: str) -> bytes:
-        return render_error(error)
+        return error_body(error)
 
     def _count(self) -> None:
         self.counted += 1

@@ -40,7 +40,7 @@ def test_it_posts_to_chatkit_below_its_base_url(dialect):
 
 def test_only_the_older_dialect_has_a_field_for_the_effort():
     assert (chatkit("older").native_options, chatkit("published").native_options) == (
-        frozenset({"reasoning_effort"}),
+        frozenset({"effort"}),
         frozenset(),
     )
 

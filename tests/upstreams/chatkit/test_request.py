@@ -78,7 +78,7 @@ def test_the_published_dialect_has_no_headers_of_its_own():
     ],
 )
 def test_the_older_dialect_names_model_and_effort_in_headers(asked, default, effort, shown):
-    request = ChatRequest("gpt-oss-120b", ask().messages, reasoning_effort=asked)
+    request = ChatRequest("gpt-oss-120b", ask().messages, effort=asked)
     assert build_headers(request, "older", default) == {
         **COMMON,
         "x-selected-model": "gpt-oss-120b",
@@ -88,7 +88,7 @@ def test_the_older_dialect_names_model_and_effort_in_headers(asked, default, eff
 
 
 def test_every_effort_that_can_be_asked_for_becomes_one_of_the_three_that_gpt_oss_knows():
-    requests = [ChatRequest("m", ask().messages, reasoning_effort=effort) for effort in EFFORTS]
+    requests = [ChatRequest("m", ask().messages, effort=effort) for effort in EFFORTS]
     sent = {build_headers(request, "older", "low")["x-reasoning-effort"] for request in requests}
     assert sent == {"low", "medium", "high"}
 

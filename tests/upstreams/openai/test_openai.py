@@ -122,7 +122,7 @@ class Efforts:
 
     def _answer(self, request: Any) -> tuple[int, dict[str, str], bytes]:
         effort = json.loads(request.body).get("reasoning_effort")
-        self.asked.append((effort, self._door.places.taken))
+        self.asked.append((effort, self._door.limit.taken))
         if effort in self._takes:
             return 200, {}, sse_bytes(delta(content="Hi"), STOP) + DONE
         error = {"message": f"Unsupported value: {effort!r}", "param": "reasoning_effort", "code": "unsupported_value"}
@@ -130,17 +130,17 @@ class Efforts:
 
 
 def asking(effort: str | None) -> ChatRequest:
-    return ChatRequest("m", ask("Hi").messages, reasoning_effort=effort)
+    return ChatRequest("m", ask("Hi").messages, effort=effort)
 
 
-def test_a_refused_effort_is_asked_for_lower_within_the_same_place_and_remembered():
-    door = gate(upstream("m"), places=1)
+def test_a_refused_effort_is_asked_for_lower_within_the_same_slot_and_remembered():
+    door = gate(upstream("m"), slots=1)
     with responses.RequestsMock() as server:
         efforts = Efforts(server, door, "high")
         for _ in range(2):
             assert collect(door.stream(asking("max"))).choices[0].text == "Hi"
         assert efforts.asked == [("max", 1), ("xhigh", 1), ("high", 1), ("high", 1)]
-        assert door.places.taken == 0
+        assert door.limit.taken == 0
 
 
 def test_the_lower_effort_goes_over_the_same_connection(monkeypatch):
@@ -158,7 +158,7 @@ def test_the_lower_effort_goes_over_the_same_connection(monkeypatch):
 
 @pytest.mark.parametrize("effort", ["max", "minimal"])
 def test_a_server_that_takes_no_effort_refuses_the_one_that_was_asked_for(effort):
-    door = gate(upstream("m"), places=1)
+    door = gate(upstream("m"), slots=1)
     with responses.RequestsMock() as server:
         Efforts(server, door, None)
         with pytest.raises(UpstreamRejected, match=f"It said: Unsupported value: '{effort}'"):
@@ -206,7 +206,7 @@ def test_a_word_for_the_end_that_is_not_known_is_counted_and_named_once(caplog):
         body = sse_bytes(delta(content="Hi"), delta("brand new")) + DONE
         server.post(CHATS, body=body, content_type="text/event-stream")
         for _ in range(2):
-            assert collect(asker.stream(asking(None))).choices[0].finish_reason == "stop"
+            assert collect(asker.stream(asking(None))).choices[0].reason == "stop"
     assert asker.unknown_reasons == 2
     assert caplog.messages == ["openai: the finish reason 'brand new' is not known, and taken for `stop`"]
 

@@ -6,6 +6,7 @@ import pytest
 
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, PassthroughPart, Text, ToolCall
 from gpt_oss_proxy.upstreams.openai.request import build_body
+from tests.typed import typed
 from tests.upstreams.decoding import ask
 
 
@@ -29,8 +30,8 @@ def test_a_request_goes_through_with_all_its_fields() -> None:
             Message("tool", (Text("7"),), tool_call_id="c1"),
             Message("assistant", ()),
         ),
-        reasoning_effort="low",
-        options={"temperature": 0.5, "stream": "no", "x": [1]},
+        effort="low",
+        **typed({"temperature": 0.5, "stream": "no", "x": [1]}),
     )
 
     def call(call_id: str, arguments: str) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def test_further_fields_of_images_and_unknown_parts_are_passed_on() -> None:
 def test_usage_is_always_asked_for_beside_the_clients_own_stream_options(further: Any, sent: Any) -> None:
     request = ask("Hi", stream_options=further)
     assert build_body(request)["stream_options"] == sent
-    assert request.options["stream_options"] == further
+    assert request.passthrough["stream_options"] == further
 
 
 def test_an_answer_s_empty_fields_which_the_gateway_puts_there_do_not_go_back() -> None:

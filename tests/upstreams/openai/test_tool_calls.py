@@ -23,9 +23,9 @@ class Told:
     def __init__(self) -> None:
         self.events: list[ToolCallDelta] = []
         ids = itertools.count(1)
-        self.calls = ToolCalls(self._tell, lambda: f"new-{next(ids)}")
+        self.calls = ToolCalls(self._emit, lambda: f"new-{next(ids)}")
 
-    def _tell(
+    def _emit(
         self, index: int, *, call_id: str = "", name: str = "", arguments: str = "", extra: Element | None = None
     ) -> None:
         self.events.append(ToolCallDelta(index, call_id, name, arguments, dict(extra or {})))

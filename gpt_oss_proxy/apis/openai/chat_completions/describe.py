@@ -35,13 +35,13 @@ _FIELDS = {
 }
 
 
-def describe() -> Description:
+def describe(path: str) -> Description:
     """Return POST /chat/completions and its schemas."""
     request = request_schemas("ChatCompletionRequest", *REQUEST)
-    for field, told in _FIELDS.items():
-        request["ChatCompletionRequest"]["properties"][field]["description"] = told
+    for field, text in _FIELDS.items():
+        request["ChatCompletionRequest"]["properties"][field]["description"] = text
     _add_unknown_parts(request["ChatCompletionRequestMessage"]["properties"]["content"])
-    return Description({"": {"post": _POST}}, request | _SCHEMAS)
+    return Description({path: {"post": _POST}}, request | _SCHEMAS)
 
 
 def _add_unknown_parts(content: dict[str, Any]) -> None:

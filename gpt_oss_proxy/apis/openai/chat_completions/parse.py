@@ -1,6 +1,6 @@
 """A chat completions request → ChatRequest. Every field is checked for its type; null is as good as absent.
 
-The older `functions` become tools here, so that nobody else needs to know them.
+The older `functions` become tools here, so that no other part needs to know them.
 """
 
 import re
@@ -8,9 +8,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from gpt_oss_proxy.apis.base import Incoming
 from gpt_oss_proxy.apis.image_url import check_image_url
 from gpt_oss_proxy.apis.json_body import convert, parse_object
+from gpt_oss_proxy.apis.openai.api import Own
 from gpt_oss_proxy.apis.openai.fields import Asked, Options, chat_request, options_of
+from gpt_oss_proxy.apis.openai.reasoning import ReasoningFormat
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Part, PassthroughPart, Role, Text, ToolCall
 from gpt_oss_proxy.errors import InvalidRequest
 
@@ -85,12 +88,12 @@ class _Options(Options, kw_only=True):
     audio: dict[str, Any] | None = None
 
 
-REQUEST = (_Body, _Options)  # the types of all known fields, for whoever describes them
+REQUEST = (_Body, _Options)  # the types of all known fields, for the OpenAPI document
 
 
-def parse(body: bytes, *, default_model: str) -> ChatRequest:
+def parse(incoming: Incoming, *, default_model: str, reasoning: ReasoningFormat) -> ChatRequest:
     """Return what the body asks for. Raises InvalidRequest with `param` set to the path of the fault."""
-    value = parse_object(body)
+    value = parse_object(incoming.body)
     asked = convert(_with_known_parts(value), _Body)
     convert(value, _Options)
     options = options_of(value, asked)
@@ -100,15 +103,16 @@ def parse(body: bytes, *, default_model: str) -> ChatRequest:
         _message(message, raw, index)
         for index, (message, raw) in enumerate(zip(asked.messages, value["messages"], strict=True))
     )
-    spelling = _with_tools(options) if options else frozenset()
-    return chat_request(asked, messages, options, default_model=default_model, spelling=spelling)
+    has_functions = _functions_to_tools(options) if options else False
+    own = Own(reasoning, tuple(options), has_functions)
+    return chat_request(asked, messages, options, incoming, own, default_model=default_model)
 
 
-def _with_tools(options: dict[str, Any]) -> frozenset[str]:
-    """Spell older functions as tools, and return how the answer must spell its call."""
+def _functions_to_tools(options: dict[str, Any]) -> bool:
+    """Spell older functions as tools, and return whether there are any: then the answer must spell its call so, too."""
     functions, chosen = options.pop("functions", None), options.pop("function_call", None)
     if not functions and not chosen:
-        return frozenset()
+        return False
     _refuse_two_spellings("functions" if functions else "function_call", options)
     named = chosen["name"] if isinstance(chosen, dict) else None
     if named is not None and named not in [function["name"] for function in functions or ()]:
@@ -116,12 +120,12 @@ def _with_tools(options: dict[str, Any]) -> frozenset[str]:
             "function_call.name: `functions` has none of that name.", code="invalid_value", param="function_call.name"
         )
     if not functions:
-        return frozenset()
+        return False
     options["tools"] = [{"type": "function", "function": function} for function in functions]
     options["parallel_tool_calls"] = False  # the older spelling has room for one call
     if chosen:
         options["tool_choice"] = chosen if named is None else {"type": "function", "function": {"name": named}}
-    return frozenset({"function_call"})
+    return True
 
 
 def _refuse_two_spellings(older: str, options: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from gpt_oss_proxy.apis.base import Stamp
+from gpt_oss_proxy.apis.openai.api import own
 from gpt_oss_proxy.apis.openai.choices import ChunkStream, further, render_whole
 from gpt_oss_proxy.apis.openai.reasoning import FIELDS, placed
 from gpt_oss_proxy.chat.completion import Completion, CompletionChoice
@@ -26,9 +27,9 @@ def render(completion: Completion, stamp: Stamp, request: ChatRequest) -> bytes:
     choices = [
         {
             "index": index,
-            "message": _message(placed(choice, request.reasoning_format), request),
+            "message": _message(placed(choice, own(request).reasoning), request),
             "logprobs": None,
-            "finish_reason": _reason(choice.finish_reason, request),
+            "finish_reason": _reason(choice.reason, request),
             **further(choice.extra, _CHOICE),
         }
         for index, choice in enumerate(completion.choices)
@@ -36,40 +37,36 @@ def render(completion: Completion, stamp: Stamp, request: ChatRequest) -> bytes:
     return render_whole("chat.completion", stamp, choices, completion.usage, completion.extra)
 
 
-def stream(stamp: Stamp, request: ChatRequest) -> "ChunkRenderer":
-    """Return a renderer of chunks."""
-    return ChunkRenderer(stamp, request)
-
-
 class ChunkRenderer(ChunkStream):
-    """Lists of events → chunks: for each choice the role first."""
+    """Batches of events → chunks: for each choice the role first."""
 
     KIND = "chat.completion.chunk"
-    TELL_NOTHING = b'"delta":{}'
-    TELL_TEXT = b'"delta":{"content":', b"}"
+    NO_FIELDS = b'"delta":{}'
+    AROUND_TEXT = b'"delta":{"content":', b"}"
 
     def __init__(self, stamp: Stamp, request: ChatRequest) -> None:
-        super().__init__(stamp, include_usage=request.include_usage, reasoning_format=request.reasoning_format)
+        mine = own(request)
+        super().__init__(stamp, include_usage=request.wants_usage, reasoning_format=mine.reasoning)
         self._request = request
-        self._older = _is_older(request)
-        self._reasoning_heads = _REASONING_HEADS[request.reasoning_format]
+        self._has_functions = mine.has_functions
+        self._reasoning_heads = _REASONING_HEADS[mine.reasoning]
 
-    def tell_opening(self, _index: int) -> bytes:
+    def opening_fields(self, _index: int) -> bytes:
         """Return the role."""
         return b'"delta":{"role":"assistant","content":""}'
 
-    def tell_reasoning(self, text: str) -> bytes:
+    def reasoning_fields(self, text: str) -> bytes:
         """Return new reasoning under each name that the client may read."""
         encoded = _json(text)
         return b'"delta":{' + b",".join([head + encoded for head in self._reasoning_heads]) + b"}"
 
-    def tell_call(self, event: ToolCallDelta) -> bytes:
+    def call_fields(self, event: ToolCallDelta) -> bytes:
         """Return a call's first delta with id and name, a later one with arguments alone."""
-        if self._older:
+        if self._has_functions:
             return b'"delta":' + _json({"function_call": _function_delta(event)}) if event.index == 0 else b""
         return b'"delta":' + _json({"tool_calls": [_tool_call_delta(event)]})
 
-    def tell_extra(self, fields: Mapping[str, Any]) -> bytes:
+    def extra_fields(self, fields: Mapping[str, Any]) -> bytes:
         """Return further fields of the message."""
         kept = further(fields, _MESSAGE)
         return b'"delta":' + _json(kept) if kept else b""
@@ -79,16 +76,12 @@ class ChunkRenderer(ChunkStream):
         return further(fields, _CHOICE)
 
     def reason(self, reason: FinishReason) -> str:
-        """Return the reason as the request's spelling has it."""
+        """Return the reason as the request spells calls."""
         return _reason(reason, self._request)
 
 
-def _is_older(request: ChatRequest) -> bool:
-    return "function_call" in request.spelling
-
-
 def _reason(reason: FinishReason, request: ChatRequest) -> str:
-    return "function_call" if reason == "tool_calls" and _is_older(request) else reason
+    return "function_call" if reason == "tool_calls" and own(request).has_functions else reason
 
 
 def _message(choice: CompletionChoice, request: ChatRequest) -> dict[str, Any]:
@@ -100,10 +93,10 @@ def _message(choice: CompletionChoice, request: ChatRequest) -> dict[str, Any]:
         **further(choice.message_extra, _MESSAGE),
     }
     if choice.reasoning:
-        message |= dict.fromkeys(FIELDS[request.reasoning_format], choice.reasoning)
+        message |= dict.fromkeys(FIELDS[own(request).reasoning], choice.reasoning)
     if choice.tool_calls:
         message["content"] = choice.text or None
-        if _is_older(request):
+        if own(request).has_functions:
             message["function_call"] = _function(choice.tool_calls[0])
         else:
             message["tool_calls"] = [

@@ -27,12 +27,12 @@ _FIELDS = {
 }
 
 
-def describe() -> Description:
+def describe(path: str) -> Description:
     """Return POST /completions and its schemas."""
     request = request_schemas("CompletionRequest", *REQUEST)
-    for field, told in _FIELDS.items():
-        request["CompletionRequest"]["properties"][field]["description"] = told
-    return Description({"": {"post": _POST}}, request | _SCHEMAS)
+    for field, text in _FIELDS.items():
+        request["CompletionRequest"]["properties"][field]["description"] = text
+    return Description({path: {"post": _POST}}, request | _SCHEMAS)
 
 
 _POST = operation(

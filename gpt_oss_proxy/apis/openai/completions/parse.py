@@ -7,13 +7,16 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gpt_oss_proxy.apis.base import Incoming
 from gpt_oss_proxy.apis.json_body import convert, parse_object
+from gpt_oss_proxy.apis.openai.api import Own
 from gpt_oss_proxy.apis.openai.fields import Asked, Options, Positive, chat_request, options_of
+from gpt_oss_proxy.apis.openai.reasoning import ReasoningFormat
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
 from gpt_oss_proxy.errors import InvalidRequest
 
 _MOST_CHOICES = 64
-# What a text completion has no place for, and those who answer would take for what it is in a chat.
+# What a text completion has no place for; an upstream would take it for what it is in a chat.
 _FIELDS_OF_CHATS = (
     *("messages", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
     *("top_logprobs", "modalities", "audio"),
@@ -28,12 +31,12 @@ class _Body(Asked, kw_only=True):
     logprobs: int | None = None
 
 
-REQUEST = (_Body, Options)  # the types of all known fields, for whoever describes them
+REQUEST = (_Body, Options)  # the types of all known fields, for the OpenAPI document
 
 
-def parse(body: bytes, *, default_model: str) -> ChatRequest:
+def parse(incoming: Incoming, *, default_model: str, reasoning: ReasoningFormat) -> ChatRequest:
     """Return what the body asks for. Raises InvalidRequest with `param` set to the path of the fault."""
-    value = parse_object(body)
+    value = parse_object(incoming.body)
     _refuse_token_ids(value.get("prompt"))
     asked = convert(value, _Body)
     convert(value, Options)
@@ -41,13 +44,10 @@ def parse(body: bytes, *, default_model: str) -> ChatRequest:
     options = options_of(value, asked)
     _refuse_what_cannot_be_given(asked, len(prompts), options)
     first, *further = ((Message("user", (Text(prompt),)),) for prompt in prompts)
+    options = {name: item for name, item in options.items() if name not in _FIELDS_OF_CHATS}
+    own = Own(reasoning, tuple(options), has_echo=bool(asked.echo))
     return chat_request(
-        asked,
-        first,
-        {name: item for name, item in options.items() if name not in _FIELDS_OF_CHATS},
-        default_model=default_model,
-        further=tuple(further),
-        spelling=frozenset({"echo"} if asked.echo else ()),
+        asked, first, options, incoming, own, default_model=default_model, further_prompts=tuple(further)
     )
 
 

@@ -8,22 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt_oss_proxy.apis.base import Stamp, render_error
-from gpt_oss_proxy.apis.document import document, reference
-from gpt_oss_proxy.apis.openai.chat_completions import describe, parse, render, stream
-from gpt_oss_proxy.app import CLIENT_APIS
+from gpt_oss_proxy.apis.base import Stamp
+from gpt_oss_proxy.apis.document import reference
+from gpt_oss_proxy.apis.openai.chat_completions.render import render
+from gpt_oss_proxy.apis.openai.errors import error_body
 from gpt_oss_proxy.chat.completion import Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import Event, Finish, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
-from gpt_oss_proxy.chat.request import ChatRequest, ToolCall
+from gpt_oss_proxy.chat.request import ToolCall
 from gpt_oss_proxy.errors import InvalidRequest, UpstreamIncomplete
+from tests.apis.openai.asked import CHATS, asked, parse
 from tests.described import Described
-from tests.doubles import HELLO, chunks
+from tests.doubles import HELLO, chunks, described
 
-DOCUMENT = document(CLIENT_APIS, version="1")
+DOCUMENT = described()
 DESCRIBED = Described(DOCUMENT)
 STAMP = Stamp("chatcmpl-1", 1_700_000_000, "m")
 USAGE = Usage(3, 5, reasoning_tokens=2, cached_tokens=1)
-ASKED: list[dict[str, Any]] = [{}, {"spelling": frozenset({"function_call"})}, {"reasoning_format": "reasoning"}]
+ASKED: list[dict[str, Any]] = [{}, {"has_functions": True}, {"reasoning": "reasoning"}]
 TAKEN = jsonschema_rs.Draft202012Validator({**reference("ChatCompletionRequest"), "components": DOCUMENT["components"]})
 
 
@@ -35,35 +36,35 @@ TAKEN = jsonschema_rs.Draft202012Validator({**reference("ChatCompletionRequest")
         Completion((CompletionChoice("", "", (ToolCall("c1", "f", "{}"),), "tool_calls"),), USAGE),
     ],
 )
-@pytest.mark.parametrize("asked", ASKED)
-def test_whole_answers_are_described(completion: Completion, asked: dict[str, Any]) -> None:
-    request = ChatRequest("m", (), **asked)
+@pytest.mark.parametrize("fields", ASKED)
+def test_whole_answers_are_described(completion: Completion, fields: dict[str, Any]) -> None:
+    request = asked("m", (), **fields)
     DESCRIBED.assert_valid(json.loads(render(completion, STAMP, request)), reference("ChatCompletion"))
 
 
 @pytest.mark.parametrize("include_usage", [False, True])
-@pytest.mark.parametrize("asked", ASKED)
-def test_chunks_are_described(include_usage: bool, asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fields", ASKED)
+def test_chunks_are_described(include_usage: bool, fields: dict[str, Any]) -> None:
     events: list[Event] = [
         *(Started("up-1"), ReasoningDelta("Hm"), TextDelta("Hi"), ToolCallDelta(0, "c1", "f")),
         *(ToolCallDelta(0, arguments="{}"), USAGE, Finish("tool_calls", ("stop",))),
     ]
-    renderer = stream(STAMP, ChatRequest("m", (), stream=True, include_usage=include_usage, **asked))
-    told = chunks(renderer.render([]) + renderer.render([]) + renderer.render(events))
+    renderer = CHATS.stream(STAMP, asked("m", (), stream=True, wants_usage=include_usage, **fields))
+    told = chunks(renderer.feed([]) + renderer.feed([]) + renderer.feed(events))
     assert len(told) == 10 + include_usage
     for chunk in told[:-1]:
         DESCRIBED.assert_valid(chunk, reference("ChatCompletionChunk"))
 
 
 def test_errors_are_described() -> None:
-    DESCRIBED.assert_valid(json.loads(render_error(UpstreamIncomplete())), reference("Error"))
+    DESCRIBED.assert_valid(json.loads(error_body(UpstreamIncomplete())), reference("Error"))
 
 
 def test_the_examples_are_requests() -> None:
-    content = describe().paths[""]["post"]["requestBody"]["content"]["application/json"]
+    content = CHATS.describe().paths["/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
         assert TAKEN.is_valid(example["value"])
-        assert parse(json.dumps(example["value"]).encode(), default_model="m").messages[0].text == "Hello!"
+        assert parse(CHATS, example["value"]).messages[0].text == "Hello!"
 
 
 KEYS = st.sampled_from(
@@ -89,7 +90,7 @@ TURNS = st.one_of(
 def refusal(body: Any) -> str | None:
     """Return why a body is refused, None if it is not. Only its fields together, or their meaning, count as `rules`."""
     try:
-        parse(json.dumps(body).encode(), default_model="m")
+        parse(CHATS, body)
     except InvalidRequest as error:
         of_rules = error.code in ("unsupported_parameter", "invalid_value") or "message needs" in error.message
         return "rules" if of_rules else "types"

@@ -1,6 +1,5 @@
 """A body becomes a request, or a 400 with the path of its fault."""
 
-import json
 import re
 from typing import Any
 
@@ -8,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_oss_proxy.apis.openai.chat_completions import parse
-from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Part, PassthroughPart, Text, ToolCall
+from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Part, PassthroughPart, Text, Tool, ToolCall
 from gpt_oss_proxy.errors import InvalidRequest
+from tests.apis.openai.asked import CHATS, asked, parse
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 PARSED_HELLO = (Message("user", (Text("Hello!"),)),)
 
 
 def parsed(**body: Any) -> ChatRequest:
-    return parse(json.dumps(body).encode(), default_model="default")
+    return parse(CHATS, body)
 
 
 def message(**fields: Any) -> Message:
@@ -25,7 +24,7 @@ def message(**fields: Any) -> Message:
 
 
 def test_the_least_that_can_be_asked() -> None:
-    assert parsed(messages=HELLO) == ChatRequest("default", PARSED_HELLO)
+    assert parsed(messages=HELLO) == asked("default", PARSED_HELLO)
 
 
 def test_everything_finds_its_place() -> None:
@@ -39,18 +38,18 @@ def test_everything_finds_its_place() -> None:
         stop=["a"],
         new_field={"deep": [1]},
     )
-    assert request == ChatRequest(
+    assert request == asked(
         "org/m",
         PARSED_HELLO,
         stream=True,
-        include_usage=True,
-        reasoning_effort="xhigh",
+        wants_usage=True,
+        effort="xhigh",
         options={"temperature": 0, "stop": ["a"], "new_field": {"deep": [1]}, "stream_options": {"new": 1}},
     )
 
 
 def test_usage_is_a_matter_of_streams_alone() -> None:
-    assert parsed(messages=HELLO, stream_options={"include_usage": True}) == ChatRequest("default", PARSED_HELLO)
+    assert parsed(messages=HELLO, stream_options={"include_usage": True}) == asked("default", PARSED_HELLO)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_usage_is_a_matter_of_streams_alone() -> None:
     ],
 )
 def test_null_is_as_good_as_absent(name: str) -> None:
-    assert parsed(messages=HELLO, **{name: None}) == ChatRequest("default", PARSED_HELLO)
+    assert parsed(messages=HELLO, **{name: None}) == asked("default", PARSED_HELLO)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +352,7 @@ def test_what_would_change_the_answers_shape_is_refused(name: str, value: object
     ],
 )
 def test_other_fields_pass_through(name: str, value: object) -> None:
-    assert parsed(**{"messages": HELLO, name: value}) == ChatRequest("default", PARSED_HELLO, options={name: value})
+    assert parsed(**{"messages": HELLO, name: value}) == asked("default", PARSED_HELLO, options={name: value})
 
 
 def test_a_refusal_is_short_however_long_the_value_is() -> None:
@@ -397,13 +396,14 @@ def test_further_fields_of_parts_and_calls_are_kept_for_an_upstream_that_knows_t
 
 @pytest.mark.parametrize("n", [1, 2, 8])
 def test_so_many_choices_are_wanted(n: int) -> None:
-    assert parsed(messages=HELLO, n=n) == ChatRequest("default", PARSED_HELLO, n=n)
+    assert parsed(messages=HELLO, n=n) == asked("default", PARSED_HELLO, n=n)
 
 
 # The older spelling of tools
 
 FUNCTION = {"name": "f", "description": "Says f.", "parameters": {"type": "object"}, "strict": None}
 TOOLS = [{"type": "function", "function": FUNCTION}]
+TOOL = Tool("f", "Says f.", {"type": "object"})
 
 
 @pytest.mark.parametrize(
@@ -418,11 +418,11 @@ TOOLS = [{"type": "function", "function": FUNCTION}]
 def test_functions_are_tools_of_which_one_is_called_and_answered_as_a_function(
     chosen: object, choice: dict[str, Any]
 ) -> None:
-    assert parsed(messages=HELLO, functions=[FUNCTION], function_call=chosen, parallel_tool_calls=True) == ChatRequest(
+    assert parsed(messages=HELLO, functions=[FUNCTION], function_call=chosen, parallel_tool_calls=True) == asked(
         "default",
         PARSED_HELLO,
-        options={"tools": TOOLS, "parallel_tool_calls": False, **choice},
-        spelling=frozenset({"function_call"}),
+        options={"parallel_tool_calls": False, "tools": TOOLS, **choice},
+        has_functions=True,
     )
 
 
@@ -430,9 +430,11 @@ def test_functions_are_tools_of_which_one_is_called_and_answered_as_a_function(
     "fields", [{"functions": []}, {"function_call": "none"}, {"functions": [], "function_call": "auto"}]
 )
 def test_no_functions_are_nothing(fields: dict[str, Any]) -> None:
-    assert parsed(messages=HELLO, **fields) == ChatRequest("default", PARSED_HELLO)
-    assert parsed(messages=HELLO, functions=[], tools=TOOLS).options == {"tools": TOOLS}
-    assert parsed(messages=HELLO, functions=[FUNCTION], tools=[]).options["tools"] == TOOLS
+    assert parsed(messages=HELLO, **fields) == asked("default", PARSED_HELLO)
+    of_tools = parsed(messages=HELLO, functions=[], tools=TOOLS)
+    assert of_tools == asked("default", PARSED_HELLO, options={"tools": TOOLS})
+    assert of_tools.tools == (TOOL,)
+    assert parsed(messages=HELLO, functions=[FUNCTION], tools=[]).tools == (TOOL,)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from gpt_oss_proxy.apis.base import Stamp
-from gpt_oss_proxy.apis.openai.chat_completions import render, stream
+from gpt_oss_proxy.apis.openai.chat_completions.render import ChunkRenderer, render
+from gpt_oss_proxy.apis.openai.reasoning import ReasoningFormat
 from gpt_oss_proxy.chat.completion import Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import (
     Choice,
@@ -19,8 +20,9 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from gpt_oss_proxy.chat.request import ChatRequest, ReasoningFormat, ToolCall
+from gpt_oss_proxy.chat.request import ToolCall
 from gpt_oss_proxy.errors import UpstreamIncomplete
+from tests.apis.openai.asked import asked
 
 STAMP = Stamp("chatcmpl-1", 1_700_000_000, 'org/"m"')
 HEAD = (
@@ -39,9 +41,9 @@ def chunk(delta: bytes, reason: bytes = b"null", usage: bytes = b"", index: int 
     return HEAD + choice + b"]" + usage + b"}\n\n"
 
 
-def told(*lists: list[Event], **asked: Any) -> list[bytes]:
-    renderer = stream(STAMP, ChatRequest("m", (), stream=True, **asked))
-    return [renderer.render(events) for events in lists]
+def told(*lists: list[Event], **fields: Any) -> list[bytes]:
+    renderer = ChunkRenderer(STAMP, asked("m", (), stream=True, **fields))
+    return [renderer.feed(events) for events in lists]
 
 
 def test_a_stream_is_role_deltas_finish_and_done() -> None:
@@ -54,14 +56,14 @@ def test_a_stream_is_role_deltas_finish_and_done() -> None:
 
 def test_usage_comes_in_a_chunk_of_its_own_and_only_if_asked_for() -> None:
     null = b',"usage":null'
-    assert told([TextDelta("a"), USAGE], [Finish("length")], include_usage=True) == [
+    assert told([TextDelta("a"), USAGE], [Finish("length")], wants_usage=True) == [
         chunk(ROLE, usage=null) + chunk(b'{"content":"a"}', usage=null),
         chunk(b"{}", b'"length"', null) + HEAD + b'],"usage":' + USAGE_JSON + b"}\n\ndata: [DONE]\n\n",
     ]
 
 
 def test_usage_that_was_asked_for_has_integers_even_if_nobody_counted() -> None:
-    (body,) = told([Finish("stop")], include_usage=True)
+    (body,) = told([Finish("stop")], wants_usage=True)
     usage = json.loads(body.split(b"\n\n")[-3].removeprefix(b"data: "))["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (0, 0, 0)
 
@@ -108,22 +110,22 @@ def test_no_text_can_break_the_framing(text: str) -> None:
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_failure_is_one_error_event_and_done_without_a_finish(begun: bool) -> None:
-    renderer = stream(STAMP, ChatRequest("m", (), stream=True))
+    renderer = ChunkRenderer(STAMP, asked("m", (), stream=True))
     if begun:
-        renderer.render([TextDelta("a")])
+        renderer.feed([TextDelta("a")])
     assert renderer.fail(UpstreamIncomplete("Cut.")) == (
         b'data: {"error":{"message":"Cut.","type":"upstream_error","param":null,"code":"upstream_incomplete"}}\n\n'
         b"data: [DONE]\n\n"
     )
 
 
-def whole(*choices: CompletionChoice, **asked: Any) -> Any:
-    return json.loads(render(Completion(choices, USAGE), STAMP, ChatRequest("m", (), **asked)))
+def whole(*choices: CompletionChoice, **fields: Any) -> Any:
+    return json.loads(render(Completion(choices, USAGE), STAMP, asked("m", (), **fields)))
 
 
 def test_a_whole_answer_is_exactly_this() -> None:
     completion = Completion((CompletionChoice("Grüß", "", (), "stop"),), USAGE)
-    assert render(completion, STAMP, ChatRequest("m", ())) == (
+    assert render(completion, STAMP, asked("m", ())) == (
         '{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"org/\\"m\\"","choices":[{"index":0,'
         '"message":{"role":"assistant","content":"Grüß","refusal":null,"annotations":[]},"logprobs":null,'
         '"finish_reason":"stop"}],"usage":'.encode()
@@ -169,7 +171,7 @@ def test_each_choice_begins_with_its_role_and_all_end_with_a_finish() -> None:
         [],
         [Choice(1), ToolCallDelta(0, arguments="{}"), TextDelta("c")],
         [Choice(0), USAGE, Finish("stop", ("length", "tool_calls"))],
-        include_usage=True,
+        wants_usage=True,
         n=3,
     ) == [
         null(chunk(ROLE) + chunk(ROLE, index=1) + chunk(b'{"content":"b"}', index=1)),
@@ -202,12 +204,10 @@ def test_a_whole_answer_has_all_its_choices() -> None:
 
 # The older spelling of a call
 
-OLDER = frozenset({"function_call"})
-
 
 def test_an_older_call_is_a_function_call() -> None:
     calls = (ToolCall("call_1", "f", "{}"), ToolCall("call_2", "g", "{}"))
-    (choice,) = whole(CompletionChoice("", "", calls, "tool_calls"), spelling=OLDER)["choices"]
+    (choice,) = whole(CompletionChoice("", "", calls, "tool_calls"), has_functions=True)["choices"]
     assert choice["message"] == {
         "role": "assistant",
         "content": None,
@@ -225,7 +225,7 @@ def test_a_streamed_older_call_begins_with_its_name_and_is_the_only_one() -> Non
         ToolCallDelta(1, "call_2", "g"),
         Finish("tool_calls", ("stop",)),
     ]
-    assert told([], events, spelling=OLDER)[1] == (
+    assert told([], events, has_functions=True)[1] == (
         chunk(b'{"function_call":{"name":"f","arguments":""}}')
         + chunk(b'{"function_call":{"arguments":"{}"}}')
         + chunk(b"{}", b'"function_call"')
@@ -251,14 +251,14 @@ def test_a_streamed_older_call_begins_with_its_name_and_is_the_only_one() -> Non
 def test_a_whole_answer_shows_its_reasoning_where_it_is_wanted(
     where: ReasoningFormat, fields: dict[str, str], content: str
 ) -> None:
-    message = whole(CompletionChoice("a", "Hm", (), "stop"), reasoning_format=where)["choices"][0]["message"]
+    message = whole(CompletionChoice("a", "Hm", (), "stop"), reasoning=where)["choices"][0]["message"]
     plain = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
     assert message == plain | fields
 
 
 def test_thoughts_before_a_call_are_its_content() -> None:
     calls = (ToolCall("call_1", "f", "{}"),)
-    answer = whole(CompletionChoice("", "Hm", calls, "tool_calls"), reasoning_format="think-tags")
+    answer = whole(CompletionChoice("", "Hm", calls, "tool_calls"), reasoning="think-tags")
     assert answer["choices"][0]["message"]["content"] == "<think>Hm</think>"
 
 
@@ -275,7 +275,7 @@ def test_thoughts_before_a_call_are_its_content() -> None:
 def test_a_stream_shows_its_reasoning_where_it_is_wanted(where: ReasoningFormat, chunks: bytes) -> None:
     events: list[Event] = [ReasoningDelta("H"), ReasoningDelta("m")]
     closing = b"</think>" if where == "think-tags" else b""
-    assert told([], events, [TextDelta("a")], reasoning_format=where)[1:] == [
+    assert told([], events, [TextDelta("a")], reasoning=where)[1:] == [
         chunks,
         chunk(b'{"content":"%ba"}' % closing),
     ]
@@ -288,7 +288,7 @@ def test_thoughts_that_nothing_follows_are_closed_by_the_finish_of_each_choice()
         [Choice(1), ReasoningDelta("y")],
         [Finish("stop", ("stop",))],
     ]
-    assert told(*lists, reasoning_format="think-tags")[-1] == (
+    assert told(*lists, reasoning="think-tags")[-1] == (
         chunk(b'{"content":"</think>"}')
         + chunk(b'{"content":"</think>"}', index=1)
         + chunk(b"{}", b'"stop"')

@@ -9,21 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt_oss_proxy.apis.base import Stamp
-from gpt_oss_proxy.apis.document import document, reference
-from gpt_oss_proxy.apis.openai.completions import describe, parse, render, stream
-from gpt_oss_proxy.app import CLIENT_APIS
+from gpt_oss_proxy.apis.document import reference
+from gpt_oss_proxy.apis.openai.completions.render import render
 from gpt_oss_proxy.chat.completion import Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import Choice, Finish, TextDelta, Usage
-from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
+from gpt_oss_proxy.chat.request import Message, Text
 from gpt_oss_proxy.errors import InvalidRequest
+from tests.apis.openai.asked import TEXTS, asked, parse
 from tests.described import Described
-from tests.doubles import chunks
+from tests.doubles import chunks, described
 
-DOCUMENT = document(CLIENT_APIS, version="1")
+DOCUMENT = described()
 DESCRIBED = Described(DOCUMENT)
 STAMP = Stamp("cmpl-1", 1_700_000_000, "m")
 TAKEN = jsonschema_rs.Draft202012Validator({**reference("CompletionRequest"), "components": DOCUMENT["components"]})
-ASKED = ChatRequest("m", (Message("user", (Text("Hello!"),)),), stream=True, n=2, spelling=frozenset({"echo"}))
+ASKED = asked("m", (Message("user", (Text("Hello!"),)),), stream=True, n=2, has_echo=True)
 
 
 def test_whole_answers_are_described() -> None:
@@ -34,21 +34,19 @@ def test_whole_answers_are_described() -> None:
 
 @pytest.mark.parametrize("include_usage", [False, True])
 def test_chunks_are_described(include_usage: bool) -> None:
-    renderer = stream(
-        STAMP, ChatRequest("m", ASKED.messages, n=2, include_usage=include_usage, spelling=ASKED.spelling)
-    )
+    renderer = TEXTS.stream(STAMP, asked("m", ASKED.messages, n=2, wants_usage=include_usage, has_echo=True))
     lists = ([], [], [Choice(1), TextDelta("a")], [Finish("stop", ("length",))])
-    told = chunks(b"".join(renderer.render([*events]) for events in lists))
+    told = chunks(b"".join(renderer.feed([*events]) for events in lists))
     assert len(told) == 7 + include_usage
     for chunk in told[:-1]:
         DESCRIBED.assert_valid(chunk, reference("CompletionChunk"))
 
 
 def test_the_examples_are_requests() -> None:
-    content = describe().paths[""]["post"]["requestBody"]["content"]["application/json"]
+    content = TEXTS.describe().paths["/completions"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
         assert TAKEN.is_valid(example["value"])
-        assert parse(json.dumps(example["value"]).encode(), default_model="m").messages[0].text == "Hello!"
+        assert parse(TEXTS, example["value"]).messages[0].text == "Hello!"
 
 
 WORDS = st.sampled_from(["", "a", "low", "END"])
@@ -63,7 +61,7 @@ FIELDS = st.sampled_from(list(DOCUMENT["components"]["schemas"]["CompletionReque
 def refusal(body: Any) -> str | None:
     """Return why a body is refused, None if it is not. What no schema can say counts as `rules`."""
     try:
-        parse(json.dumps(body).encode(), default_model="m")
+        parse(TEXTS, body)
     except InvalidRequest as error:
         return "rules" if error.code in ("unsupported_parameter", "invalid_value") else "types"
     return None

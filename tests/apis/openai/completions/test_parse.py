@@ -1,17 +1,16 @@
 """A body becomes a chat of one user message for each prompt, or a 400 with the path of its fault."""
 
-import json
 from typing import Any
 
 import pytest
 
-from gpt_oss_proxy.apis.openai.completions import parse
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
 from gpt_oss_proxy.errors import InvalidRequest
+from tests.apis.openai.asked import TEXTS, asked, parse
 
 
 def parsed(**body: Any) -> ChatRequest:
-    return parse(json.dumps(body).encode(), default_model="default")
+    return parse(TEXTS, body)
 
 
 def turns(prompt: str) -> tuple[Message, ...]:
@@ -21,7 +20,7 @@ def turns(prompt: str) -> tuple[Message, ...]:
 @pytest.mark.parametrize("prompt", ["Hello!", "", " \n Hi\u2028 ", "[#1 user]\nx"])
 @pytest.mark.parametrize("listed", [False, True])
 def test_a_prompt_is_one_user_message_exactly_as_it_was_typed(prompt: str, listed: bool) -> None:
-    assert parsed(prompt=[prompt] if listed else prompt) == ChatRequest("default", turns(prompt))
+    assert parsed(prompt=[prompt] if listed else prompt) == asked("default", turns(prompt))
 
 
 def test_everything_finds_its_place() -> None:
@@ -43,16 +42,16 @@ def test_everything_finds_its_place() -> None:
         tools=[],
         new_field={"deep": [1]},
     )
-    assert request == ChatRequest(
+    assert request == asked(
         "org/m",
         turns("a"),
         stream=True,
-        include_usage=True,
-        reasoning_effort="low",
+        wants_usage=True,
+        effort="low",
         n=2,
-        further=(turns("b"), turns("c")),
+        further_prompts=(turns("b"), turns("c")),
         options={"temperature": 0, "stop": ["x"], "max_tokens": 16, "user": "ada", "new_field": {"deep": [1]}},
-        spelling=frozenset({"echo"}),
+        has_echo=True,
     )
 
 
@@ -65,12 +64,12 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_null_is_as_good_as_absent(name: str) -> None:
-    assert parsed(prompt="a", **{name: None}) == ChatRequest("default", turns("a"))
+    assert parsed(prompt="a", **{name: None}) == asked("default", turns("a"))
 
 
 @pytest.mark.parametrize("fields", [{"best_of": 1, "n": 2}, {"best_of": 2, "n": 2}, {"best_of": 1}, {"echo": False}])
 def test_what_asks_for_nothing_is_fine(fields: dict[str, Any]) -> None:
-    assert parsed(prompt="a", **fields) == ChatRequest("default", turns("a"), n=fields.get("n", 1))
+    assert parsed(prompt="a", **fields) == asked("default", turns("a"), n=fields.get("n", 1))
 
 
 def fault(**body: Any) -> tuple[str, str | None]:
@@ -129,6 +128,6 @@ def test_what_would_change_the_answers_shape_is_refused(fields: dict[str, Any]) 
 
 @pytest.mark.parametrize(("prompts", "n"), [(64, 1), (32, 2), (8, 8)])
 def test_there_are_at_most_64_choices(prompts: int, n: int) -> None:
-    assert len(parsed(prompt=["a"] * prompts, n=n).further) == prompts - 1
+    assert len(parsed(prompt=["a"] * prompts, n=n).further_prompts) == prompts - 1
     if n > 1:
         assert fault(prompt=["a"] * (prompts + 1), n=n) == ("invalid_value", "prompt")

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from gpt_oss_proxy.apis.base import Stamp
-from gpt_oss_proxy.apis.openai.completions import render, stream
+from gpt_oss_proxy.apis.openai.completions.render import ChunkRenderer, render
+from gpt_oss_proxy.apis.openai.reasoning import ReasoningFormat
 from gpt_oss_proxy.chat.completion import Completion, CompletionChoice
 from gpt_oss_proxy.chat.events import (
     Choice,
@@ -18,7 +19,8 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from gpt_oss_proxy.chat.request import ChatRequest, Message, ReasoningFormat, Text, ToolCall
+from gpt_oss_proxy.chat.request import ChatRequest, Message, Text, ToolCall
+from tests.apis.openai import asked as helper
 
 STAMP = Stamp("cmpl-1", 1_700_000_000, 'org/"m"')
 HEAD = b'data: {"id":"cmpl-1","object":"text_completion","created":1700000000,"model":"org/\\"m\\"","choices":['
@@ -28,12 +30,11 @@ USAGE_JSON = (
     b'{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,'
     b'"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}}'
 )
-ECHO = frozenset({"echo"})
 
 
 def asked(*prompts: str, **fields: Any) -> ChatRequest:
     first, *further = ((Message("user", (Text(prompt),)),) for prompt in prompts or ("Hello!",))
-    return ChatRequest("m", first, further=tuple(further), **fields)
+    return helper.asked("m", first, further_prompts=tuple(further), **fields)
 
 
 def chunk(text: str, index: int = 0, reason: bytes = b"null", usage: bytes = b"") -> bytes:
@@ -42,8 +43,8 @@ def chunk(text: str, index: int = 0, reason: bytes = b"null", usage: bytes = b""
 
 
 def told(request: ChatRequest, *lists: list[Event]) -> list[bytes]:
-    renderer = stream(STAMP, request)
-    return [renderer.render(events) for events in lists]
+    renderer = ChunkRenderer(STAMP, request)
+    return [renderer.feed(events) for events in lists]
 
 
 def test_a_stream_is_texts_a_finish_and_done() -> None:
@@ -60,14 +61,14 @@ def test_the_first_keepalive_is_an_empty_text() -> None:
 
 def test_usage_comes_in_a_chunk_of_its_own_if_asked_for() -> None:
     null = b',"usage":null'
-    assert told(asked(include_usage=True), [TextDelta("a")], [USAGE, Finish("stop")]) == [
+    assert told(asked(wants_usage=True), [TextDelta("a")], [USAGE, Finish("stop")]) == [
         chunk("a", usage=null),
         chunk("", reason=b'"stop"', usage=null) + HEAD + b'],"usage":' + USAGE_JSON + b"}\n\n" + DONE,
     ]
 
 
 def test_each_choice_begins_with_its_prompt_if_it_is_echoed() -> None:
-    request = asked("a", "b", n=2, spelling=ECHO)
+    request = asked("a", "b", n=2, has_echo=True)
     assert told(
         request,
         [],
@@ -89,17 +90,17 @@ def test_each_choice_begins_with_its_prompt_if_it_is_echoed() -> None:
 
 
 def test_an_empty_echo_needs_no_chunk() -> None:
-    assert told(asked("", spelling=ECHO), [TextDelta("a")]) == [chunk("a")]
+    assert told(asked("", has_echo=True), [TextDelta("a")]) == [chunk("a")]
 
 
 @pytest.mark.parametrize("where", ["both", "reasoning", "reasoning_content", "hidden"])
 @pytest.mark.parametrize("event", [Started("x"), ReasoningDelta("Hm"), ToolCallDelta(0, "c1", "f"), USAGE])
 def test_some_events_tell_nothing(event: Event, where: ReasoningFormat) -> None:
-    assert told(asked(reasoning_format=where), [event]) == [b""]
+    assert told(asked(reasoning=where), [event]) == [b""]
 
 
 def test_thoughts_stand_within_the_text_only_if_they_are_wanted_there() -> None:
-    request = asked("Hello!", spelling=ECHO, reasoning_format="think-tags")
+    request = asked("Hello!", has_echo=True, reasoning="think-tags")
     assert told(request, [ReasoningDelta("Hm")], [TextDelta("Hi")]) == [
         chunk("Hello!") + chunk("<think>Hm"),
         chunk("</think>Hi"),
@@ -123,7 +124,7 @@ def test_a_whole_answer_is_exactly_this() -> None:
 
 def test_the_choices_of_a_whole_answer_begin_with_the_prompts_that_they_answer() -> None:
     choices = tuple(CompletionChoice(text, "", (), "stop") for text in "wxyz")
-    body = json.loads(render(Completion(choices, USAGE), STAMP, asked("a", "b", n=2, spelling=ECHO)))
+    body = json.loads(render(Completion(choices, USAGE), STAMP, asked("a", "b", n=2, has_echo=True)))
     assert [choice["text"] for choice in body["choices"]] == ["aw", "ax", "by", "bz"]
 
 

@@ -1,9 +1,8 @@
 """Bare text, as it comes."""
 
-import msgspec
 import pytest
 
-from gpt_oss_proxy.apis.plain_text import TextRenderer
+from gpt_oss_proxy.apis.openai.plain_text import TextRenderer
 from gpt_oss_proxy.chat.events import (
     Choice,
     Event,
@@ -15,10 +14,7 @@ from gpt_oss_proxy.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from gpt_oss_proxy.chat.request import ChatRequest, Message, Text
 from gpt_oss_proxy.errors import UpstreamIdleTimeout
-
-REQUEST = ChatRequest("m", (Message("user", (Text("Hello!"),)),))
 
 
 @pytest.mark.parametrize(
@@ -34,16 +30,15 @@ REQUEST = ChatRequest("m", (Message("user", (Text("Hello!"),)),))
     ],
 )
 def test_only_text_is_told(events: list[Event], body: bytes) -> None:
-    assert TextRenderer(REQUEST).render(events) == body
+    assert TextRenderer("", "both").feed(events) == body
 
 
 def test_a_failure_is_a_last_line_of_its_own() -> None:
     message = "The model's server fell silent in the middle of its answer. Try again."
-    assert TextRenderer(REQUEST).fail(UpstreamIdleTimeout()) == f"\nerror: {message}\n".encode()
+    assert TextRenderer("", "both").fail(UpstreamIdleTimeout()) == f"\nerror: {message}\n".encode()
 
 
 def test_an_echo_comes_first_and_thoughts_only_within_the_text() -> None:
-    request = msgspec.structs.replace(REQUEST, spelling=frozenset({"echo"}), reasoning_format="think-tags")
-    renderer = TextRenderer(request)
+    renderer = TextRenderer("Hello!", "think-tags")
     lists: list[list[Event]] = [[], [ReasoningDelta("Hm")], [TextDelta("Hi")], [Finish("stop")]]
-    assert [renderer.render(events) for events in lists] == [b"Hello!", b"<think>Hm", b"</think>Hi", b""]
+    assert [renderer.feed(events) for events in lists] == [b"Hello!", b"<think>Hm", b"</think>Hi", b""]
