@@ -1,12 +1,18 @@
 """The pages say what the code does, and their links lead somewhere."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gpt_oss_proxy.config.settings import Settings
+from gpt_oss_proxy.emulation import tools
+from gpt_oss_proxy.emulation.prepare import EMULATED
+from gpt_oss_proxy.gateway.observe import access_log
+from tests.doubles import record
 from tests.pages import DOCS, PAGES, errors_table, kinds, page, settings_table
 
 ROOT = DOCS.parent
@@ -35,6 +41,26 @@ def test_a_setting_is_one_field_and_its_row_is_generated() -> None:
     assert More.from_environ({"GREETING_SECONDS": "7"}).greeting_seconds == 7.0
     assert "GREETING_SECONDS" in More.variables()
     assert "| `GREETING_SECONDS` | `2.5` | how long, in s | a number from 0.1 to 3600 |" in settings_table(More)
+
+
+def test_every_member_of_the_access_log_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[bytes] = []
+    monkeypatch.setattr(access_log, "_output", SimpleNamespace(write=lines.append))
+    record().write()
+    explained = section("operations.md", "The access log")
+    assert [name for name in json.loads(lines[0]) if f"`{name}`" not in explained] == []
+
+
+def test_the_page_of_emulation_names_what_is_emulated_and_its_limits() -> None:
+    text = (DOCS / "emulation.md").read_text()
+    names = {"parallel_calls": "parallel_tool_calls", "limits": "max_completion_tokens", "tools": "tool_choice"}
+    assert [name for name in EMULATED if f"`{names.get(name, name)}" not in text] == []
+    assert f"{tools._MOST_TOOLS} tools at most" in text
+    assert f"above {tools._LONGEST_NAME}\n  characters" in text
+
+
+def section(name: str, heading: str) -> str:
+    return (DOCS / name).read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(ROOT)))
