@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from flask import Blueprint, request
 
-from gpt_oss_proxy.apis.base import ClientApi
+from gpt_oss_proxy.apis.base import ClientApi, Services
 from gpt_oss_proxy.apis.family import family
 from gpt_oss_proxy.apis.openai.chat_completions import ChatCompletions
 from gpt_oss_proxy.apis.openai.completions import Completions
@@ -38,9 +38,9 @@ from gpt_oss_proxy.upstreams.openai import OpenAI
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where workers meet; the name is prometheus_client's, gunicorn.conf.py makes it
 # The first one's form of errors is that of all paths that belong to no API.
-CLIENT_APIS: Sequence[Callable[[Settings], ClientApi]] = (
-    lambda settings: ChatCompletions(default_model=settings.default_model, reasoning=settings.reasoning_fields),
-    lambda settings: Completions(default_model=settings.default_model, reasoning=settings.reasoning_fields),
+CLIENT_APIS: Sequence[Callable[[Settings, Services], ClientApi]] = (
+    lambda settings, _: ChatCompletions(default_model=settings.default_model, reasoning=settings.reasoning_fields),
+    lambda settings, _: Completions(default_model=settings.default_model, reasoning=settings.reasoning_fields),
 )
 
 
@@ -119,7 +119,7 @@ def create_app(
     *,
     upstreams: Sequence[Upstream] | None = None,
     vocabulary: Vocabulary | None = None,
-    client_apis: Sequence[Callable[[Settings], ClientApi]] | None = None,
+    client_apis: Sequence[Callable[[Settings, Services], ClientApi]] | None = None,
 ) -> Gateway:
     """Return the application. `settings` default to the environment's; tests put their own upstreams and words in."""
     settings = settings or Settings.from_environ(os.environ)
@@ -132,7 +132,6 @@ def create_app(
         keepalive=settings.keepalive_seconds,
     )
     app = Gateway(__name__, static_folder=None)
-    apis = app.apis = [build(settings) for build in client_apis or CLIENT_APIS]
     app.upstreams = upstreams
     app.board = SharedCounters()
     app.write_seconds = settings.total_timeout_seconds + 5
@@ -144,6 +143,8 @@ def create_app(
     app.dispatcher = Dispatcher(
         router, limits, vocabulary or O200k(), places=places, peers=Peers(folder), retries=settings.retries
     )
+    services = Services(app.dispatcher.count_prompt)
+    apis = app.apis = [build(settings, services) for build in client_apis or CLIENT_APIS]
     metrics = app.metrics = Metrics(places, router.gates, folder=folder, commit=settings.commit)
     keys = Keys(settings.api_keys, (header for api in apis for header in api.key_headers))
     app.bodies = BodyBudget(settings.max_bodies_bytes)
@@ -201,7 +202,11 @@ def build_failover(
         if named not in known:
             protocol, plus, url = named.partition("+")
             if protocol not in UPSTREAMS:
-                raise SettingsError(f"FAILOVER names the upstream {named!r}; allowed: one of {', '.join(UPSTREAMS)}")
+                names = ", ".join(UPSTREAMS)
+                raise SettingsError(
+                    f"FAILOVER names the upstream {named!r}; allowed: one of {names}, or one with + and a URL, "
+                    "for example openai+http://host/v1"
+                )
             if not plus:
                 variable = UPSTREAMS[protocol].setting
                 missing = "off" if getattr(Settings, variable) else "not set"

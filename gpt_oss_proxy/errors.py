@@ -98,10 +98,11 @@ class InvalidRequest(GatewayError):
 
 
 class InvalidField(InvalidRequest):
-    """A field's value is invalid. The code that raises it knows no client format, and names the field neutrally.
+    """A field's value is invalid.
 
-    `path` holds the names and positions that lead to it, like ("tools", 0, "name"); a client API spells it in its own
-    format. With `is_named` the message begins with the spelled path.
+    The code that raises it knows no client format, and names the field neutrally: `path` holds the names and positions
+    that lead to it, like ("tools", 0, "name"), and a client API spells it in its own format. With `is_named` the
+    message begins with the spelled path.
     """
 
     code = "invalid_value"

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from gpt_oss_proxy import __version__
+from gpt_oss_proxy.apis.base import Services
 from gpt_oss_proxy.apis.document import document
 from gpt_oss_proxy.apis.openai.errors import error_body
 from gpt_oss_proxy.app import CLIENT_APIS, Gateway, create_app
@@ -31,6 +32,7 @@ from gpt_oss_proxy.upstreams.decoder import Decoder
 Step = list[Event] | float | BaseException
 HELLO = [{"role": "user", "content": "Hello!"}]
 CHAT = "/v1/chat/completions"
+SERVICES = Services(lambda _request: 0)
 
 
 class Characters:
@@ -173,7 +175,7 @@ def error_shown(error: GatewayError) -> Any:
 
 def described() -> dict[str, Any]:
     """Return the OpenAPI document of all client APIs."""
-    return document([build(Settings()) for build in CLIENT_APIS], version=__version__)
+    return document([build(Settings(), SERVICES) for build in CLIENT_APIS], version=__version__)
 
 
 def chunks(body: bytes) -> list[Any]:

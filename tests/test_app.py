@@ -298,6 +298,13 @@ def everywhere() -> Settings:
     return Settings(**{protocol.setting: "http://localhost:1" for protocol in UPSTREAMS.values()})
 
 
+def test_failover_to_a_protocol_that_is_not_known_stops_the_start() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^FAILOVER names the upstream 'lines'; allowed: one of chatkit, ai_sdk, openai"
+    ):
+        create_app(Settings(failover=(("gpt-4o", "lines", "gpt-4o"),)), vocabulary=Characters())
+
+
 def test_failover_for_a_model_that_nobody_serves_stops_the_start() -> None:
     with pytest.raises(
         SettingsError, match=r"^FAILOVER names the model 'typo', which no upstream serves; allowed: one of"

@@ -66,11 +66,25 @@ Route = ModelRoute | DirectRoute
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """What every part of one answer bears: its id, its time in Unix seconds, and the model as asked for."""
+    """What every part of one answer bears: its id, its time in Unix seconds, and the model as asked for.
+
+    `request_id` is that of the request, which is in a header, too.
+    """
 
     id: str
     created: int
     model: str
+    request_id: str = ""
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What the gateway does for client APIs.
+
+    `count_prompt` returns the tokens of a request's prompt, as its model gets it: the number of the event Counted. It
+    raises ModelNotFound, InvalidField, or the error of an upstream that was asked for its models.
+    """
+
+    count_prompt: Callable[[ChatRequest], int]
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -87,7 +101,10 @@ class StreamRenderer(Protocol):
         """Return the bytes for a batch without an end; [] asks for a keep-alive. May be b''. It never waits."""
 
     def end(self, events: list[Event]) -> bytes:
-        """Return the bytes for the last batch, whose last event is Finish. It may wait: the handler calls it."""
+        """Return the bytes for the last batch, whose last event is Finish.
+
+        It may wait, for the handler calls it; but no limit of time and no keep-alive holds meanwhile.
+        """
 
     def fail(self, error: GatewayError) -> bytes:
         """Return the bytes that end the stream with an error."""
@@ -100,6 +117,10 @@ class ClientApi(abc.ABC):
     id_prefix: str  # of its answers' ids
     key_headers: tuple[str, ...] = ()  # further headers in which its clients send a key
     routes: tuple[Route, ...]
+
+    def headers(self, request_id: str) -> tuple[tuple[str, str], ...]:  # noqa: ARG002 - a hook
+        """Return further headers of an answer of a model."""
+        return ()
 
     def claims(self, environ: Mapping[str, Any]) -> bool:  # noqa: ARG002 - a hook
         """Return whether a request to an unknown path comes from a client of this API, by its headers."""

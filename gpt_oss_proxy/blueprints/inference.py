@@ -142,10 +142,11 @@ class _Views:
         record.reference = answer.reference
         if answer.ignored:
             record.ignored = api.spell_ignored(answer.ignored, asked)
-        stamp = Stamp(f"{api.id_prefix}{answer.id}", answer.created, asked.model)
+        stamp = Stamp(f"{api.id_prefix}{answer.id}", answer.created, asked.model, record.id)
+        headers = api.headers(record.id)
         if not asked.stream:
             record.heard()  # the first list is there
-            return _whole(api, answer, record, stamp, asked)
+            return _whole(api, answer, record, stamp, asked, headers)
         bare = api.bare_text(asked) if _wants_text(environ) else None
         pieces = Streamed(
             bare or api.stream(stamp, asked),
@@ -156,7 +157,7 @@ class _Views:
             spell=partial(api.spell, request=asked),
         )
         kind = "text/plain; charset=utf-8" if bare else "text/event-stream; charset=utf-8"
-        return _with_reference(Chat(pieces, kind, *_STREAM_HEADERS), answer)
+        return _with_reference(Chat(pieces, kind, *_STREAM_HEADERS, *headers), answer)
 
     def _incoming(self, environ: Environ, share: Share) -> Incoming:
         body = read_body(
@@ -190,7 +191,14 @@ class _Views:
         )
 
 
-def _whole(api: ClientApi, answer: Answer, record: Record, stamp: Stamp, asked: ChatRequest) -> Chat:
+def _whole(
+    api: ClientApi,
+    answer: Answer,
+    record: Record,
+    stamp: Stamp,
+    asked: ChatRequest,
+    headers: tuple[tuple[str, str], ...],
+) -> Chat:
     collector = api.collector(asked)
     try:
         answer.collect(collector)
@@ -199,7 +207,7 @@ def _whole(api: ClientApi, answer: Answer, record: Record, stamp: Stamp, asked: 
             record.tally.add(events)
     answer.close()
     body = api.whole(collector, stamp, asked)
-    response = Chat((body,), "application/json", ("Content-Length", str(len(body))))
+    response = Chat((body,), "application/json", ("Content-Length", str(len(body))), *headers)
     return _with_reference(response, answer)
 
 

@@ -17,6 +17,10 @@ from gpt_oss_proxy.sse import Last
 _log = logging.getLogger(__name__)
 
 
+class _EndFailed(Exception):
+    """The renderer's end could not be made."""
+
+
 class Streamed:
     """The body of a streamed answer. With `abort` a failure also breaks the transfer, for clients that read no events.
 
@@ -59,7 +63,7 @@ class Streamed:
                 yield from pieces
                 pieces.clear()
             if self._last:
-                yield Last(self._end(self._last))
+                yield self._last_piece()
         except GeneratorExit:  # a write failed before the watch had noticed
             self._record.outcome = "client_gone"
             raise
@@ -73,7 +77,7 @@ class Streamed:
         try:
             self._answer.push(partial(self._send, write))
             if self._last:  # here the handler waits, and may go on to do so
-                write(Last(self._end(self._last)))
+                write(self._last_piece())
         except OSError:
             self._record.outcome = "client_gone"
             raise
@@ -100,6 +104,12 @@ class Streamed:
             piece = self._feed([])  # the model thinks aloud, but its client is not shown that
             self._sent_at = time.monotonic()
         write(piece)  # b'', too: the first piece sends the head
+
+    def _last_piece(self) -> Last:
+        try:
+            return Last(self._end(self._last))
+        except OSError as error:  # of the renderer's store; else it would look like a write to a client that is gone
+            raise _EndFailed from error
 
     def _ending(self, error: Exception) -> bytes:
         """Return the last piece of a stream that failed. Raises BrokenPipeError if its client is gone."""

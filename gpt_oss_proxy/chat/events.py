@@ -105,7 +105,10 @@ class Usage(msgspec.Struct, frozen=True, tag=True):
 
 
 class Counted(msgspec.Struct, frozen=True, tag=True):
-    """The prompt has so many tokens, counted here before the answer begins, where the request asks for that."""
+    """The prompt has so many tokens, counted here before the answer begins, where the request asks for that.
+
+    Usage that the upstream reports later may differ.
+    """
 
     prompt_tokens: int
 

@@ -137,8 +137,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
     What a client API asks of the middle: `wants_usage` of a stream (a whole answer has it), `counts_first` that the
     prompt's tokens are counted before the answer begins (event Counted), `image_tokens` what an image counts, and
-    `emulate` the fields that are emulated even where an upstream takes them. `own` is that API's own value for its
-    renderer: no other reads it.
+    `emulate` the fields that are emulated even where an upstream takes them (of EMULATED in emulation/prepare.py).
+    `own` is that API's own value for its renderer: no other reads it.
 
     `trace` are headers by which all who see a request find it in their logs. For upstreams that take text only,
     `marker` is the number of the frames that the conversation holds already, 0 if it holds none, and `instructions`

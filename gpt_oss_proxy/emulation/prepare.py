@@ -114,16 +114,16 @@ def prepare(
     """Return what is to be done for an upstream that takes only these fields (None: all). Raises InvalidField.
 
     `harmony` says that its models may slip into their own format. `like` is what was prepared for another conversation
-    of the same request, so that its schemas are not compiled again.
+    of the same request: then `request` is that of `like` with other messages, and schemas are not compiled again.
     """
+    if like:  # its request has been prepared, but for its messages
+        return msgspec.structs.replace(like, request=_instructed(request, like.tools, like.wanted_json))
     emulated: AbstractSet[str] = frozenset()
     if _emulated_fields(request) != _UNSET:
         emulated = request.emulate if native_options is None else request.emulate | (EMULATED.keys() - native_options)
     if not emulated:
         return Emulation(request, harmony=harmony, checks_calls=harmony)
     asked = msgspec.structs.replace(request, **{field: EMULATED[field] for field in emulated})
-    if like:
-        return msgspec.structs.replace(like, request=_instructed(asked, like.tools, like.wanted_json))
     wanted_tools = tools.offered_tools(request) if "tools" in emulated else None
     wanted_json = json_answer.wanted_json(request.response_format) if "response_format" in emulated else None
     return Emulation(

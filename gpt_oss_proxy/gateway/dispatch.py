@@ -10,7 +10,7 @@ import msgspec
 from gpt_oss_proxy.chat.events import Event
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Message, Sampling, Text
 from gpt_oss_proxy.emulation.prepare import prepare
-from gpt_oss_proxy.emulation.tokens import Vocabulary
+from gpt_oss_proxy.emulation.tokens import Vocabulary, count_prompt
 from gpt_oss_proxy.errors import InvalidRequest, ShuttingDown
 from gpt_oss_proxy.gateway.adoption import Adoption, RequestKey
 from gpt_oss_proxy.gateway.answer import Answer, Source
@@ -85,6 +85,14 @@ class Dispatcher:
         finally:
             if record.adopted:
                 record.upstream = source.origin().upstream
+
+    def count_prompt(self, request: ChatRequest) -> int:
+        """Return the tokens of the prompt as the model's first upstream gets it. Raises as `dispatch` does."""
+        model = request.model or self._router.first()
+        target, *_ = self._router.route(model)
+        upstream = target.gate.upstream
+        emulation = prepare(request, upstream.native_options, harmony=upstream.leaks_harmony)
+        return count_prompt(emulation.request, self._vocabulary.count)
 
     def listen(self) -> None:
         """Let the other workers' clients get this one's answers. Called in each worker."""

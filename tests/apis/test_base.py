@@ -7,8 +7,9 @@ from gpt_oss_proxy.app import CLIENT_APIS
 from gpt_oss_proxy.chat.completion import Collector
 from gpt_oss_proxy.chat.request import ChatRequest
 from gpt_oss_proxy.config.settings import Settings
+from tests.doubles import SERVICES
 
-APIS = [build(Settings()) for build in CLIENT_APIS]
+APIS = [build(Settings(), SERVICES) for build in CLIENT_APIS]
 
 
 def test_a_header_is_found_however_its_name_is_written() -> None:

@@ -13,8 +13,9 @@ from gpt_oss_proxy.apis.base import Description
 from gpt_oss_proxy.apis.document import document, errors_of, reference, request_schemas
 from gpt_oss_proxy.app import CLIENT_APIS
 from gpt_oss_proxy.config.settings import Settings
+from tests.doubles import SERVICES
 
-APIS = [build(Settings()) for build in CLIENT_APIS]
+APIS = [build(Settings(), SERVICES) for build in CLIENT_APIS]
 DOCUMENT = document(APIS, version="1.2.3")
 
 

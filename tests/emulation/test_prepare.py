@@ -3,12 +3,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpt_oss_proxy.chat.request import ChatRequest, Image, Limits, Message, Text, Tool
 from gpt_oss_proxy.emulation.prepare import Emulation, prepare
 from gpt_oss_proxy.errors import InvalidField, InvalidRequest
-from gpt_oss_proxy.upstreams.chatkit.request import build_body
+from gpt_oss_proxy.upstreams.ai_sdk.request import build_body as ai_sdk_body
+from gpt_oss_proxy.upstreams.chatkit.request import build_body as chatkit_body
 from tests.emulation.test_tools import NOW, WEATHER
 from tests.typed import typed
 
@@ -61,6 +63,10 @@ def test_another_conversation_of_the_same_request_is_told_the_same() -> None:
     second = prepare(other, frozenset(), harmony=False, like=first)
     assert second.tools is first.tools
     assert (second.stop, second.request.messages[1:]) == (("x",), other.messages)
+    again = prepare(
+        msgspec.structs.replace(first.request, messages=other.messages), frozenset(), harmony=False, like=first
+    )
+    assert (again.stop, again.tools, again.request.messages[1:]) == (("x",), first.tools, other.messages)
 
 
 @pytest.mark.parametrize("native_options", [None, frozenset({"stop", "limits"})])
@@ -86,5 +92,11 @@ def test_instructions_do_not_shift_the_places_of_the_client_s_messages() -> None
     turns = (Message("user", (Text("Hi"),)), Message("user", (Image("data:image/png;base64,AA=="),)))
     request = prepare(ChatRequest("m", turns, tools=(Tool("f"),)), frozenset(), harmony=False).request
     with pytest.raises(InvalidField) as raised:
-        build_body(request, "older")
+        chatkit_body(request, "older")
     assert raised.value.path == ("messages", 1, "content", 0)
+    turns = (turns[0], Message("assistant", turns[1].parts))
+    request = prepare(ChatRequest("m", turns, tools=(Tool("f"),)), frozenset(), harmony=False).request
+    for message_format in ("content", "parts"):
+        with pytest.raises(InvalidField) as raised:
+            ai_sdk_body(request, chat_id="c", image_format="image", message_format=message_format)  # type: ignore[arg-type]
+        assert raised.value.path == ("messages", 1, "content", 0)

@@ -12,7 +12,7 @@ from werkzeug.test import EnvironBuilder
 from gpt_oss_proxy.app import CLIENT_APIS, create_app
 from gpt_oss_proxy.chat.events import Counted, Event, Finish, TextDelta
 from gpt_oss_proxy.config.settings import Settings
-from gpt_oss_proxy.errors import UpstreamIncomplete
+from gpt_oss_proxy.errors import InternalError, UpstreamIncomplete
 from tests.doubles import Characters, Scripted, Step
 from tests.examples.client_api import LetterApi, Letters
 
@@ -34,7 +34,7 @@ class Slow(dict[str, str]):
 
 def client(*script: Step, letters: Letters | None = None, **settings: Any) -> tuple[FlaskClient, Scripted]:
     upstream = Scripted(*script, native_options=None)
-    row = lambda _settings: LetterApi({} if letters is None else letters)  # noqa: E731 - as in app.CLIENT_APIS
+    row = lambda *_: LetterApi({} if letters is None else letters)  # noqa: E731 - as in app.CLIENT_APIS
     app = create_app(
         Settings(default_model="model-1", **settings),
         upstreams=[upstream],
@@ -56,6 +56,12 @@ def test_an_answer_is_shown_again_by_its_id(prefix: str) -> None:
     assert (letter["to"], letter["text"], letter["ended_by"]) == ("Ann", "Dear Ann!", "")
     assert letter["id"].startswith("letter-")
     assert upstream.asked[0].messages[0].text == "Write a letter to Ann about tea."
+    assert (
+        asking.post(f"{prefix}/letters", json={"about": "x"}, headers={"x-request-id": "r"}).headers["letter-for"]
+        == "r"
+    )
+    streamed = asking.post(f"{prefix}/letters", json={"about": "x", "stream": True}, headers={"x-request-id": "r"})
+    assert (streamed.headers["letter-for"], b'"request": "r"' in streamed.data) == ("r", True)
     shown = asking.get(f"{prefix}/letters/{letter['id']}")
     assert (shown.status_code, shown.json) == (200, {"id": letter["id"], "text": "Dear Ann!"})
 
@@ -81,6 +87,24 @@ def test_where_the_server_has_a_stream_pushed_the_store_waits_in_the_handler_s_g
     assert [piece.split(b"\n")[0] for piece in written] == [b"event: line", b"event: line", b"event: line"]
     assert (b"event: letter" in written[-1], [*letters.values()]) == (True, ["DearDear Ann!"])
     assert letters.greenlets == {gevent.getcurrent()}
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), TimeoutError(), ValueError("a bug")])
+def test_a_store_that_fails_ends_a_stream_with_an_error_however_it_is_sent(error: Exception) -> None:
+    class Broken(dict[str, str]):
+        def __setitem__(self, name: str, value: str) -> None:
+            raise error
+
+    asking, _ = client(*LETTER, letters=Broken())
+    asked = {"about": "tea", "stream": True}
+    iterated = asking.post("/v1/letters", json=asked).data
+    environ = EnvironBuilder("/v1/letters", method="POST", json=asked).get_environ()
+    written: list[bytes] = []
+    pieces: Any = asking.application(environ, lambda *_: None)
+    pieces.push(written.append)
+    pieces.close()
+    assert iterated == b"".join(written)
+    assert iterated.endswith(b"event: torn\ndata: " + json.dumps({"wrong": InternalError.message}).encode() + b"\n\n")
 
 
 def test_a_stream_that_fails_ends_in_its_own_way() -> None:
@@ -115,7 +139,7 @@ def test_the_prompt_is_counted_before_the_answer_begins() -> None:
         Settings(default_model="model-1"),
         upstreams=[Scripted(*LETTER)],
         vocabulary=Characters(),
-        client_apis=[lambda _settings: Noting({})],
+        client_apis=[lambda *_: Noting({})],
     )
     app.test_client().post("/letters", json={"about": "tea"})
     frames = 4 + 3

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
-from gpt_oss_proxy.chat.events import Choice, Event, Finish, ReasoningDelta, Started, TextDelta, Usage
+from gpt_oss_proxy.chat.events import Choice, Counted, Event, Finish, ReasoningDelta, Started, TextDelta, Usage
 from gpt_oss_proxy.chat.request import ChatRequest, Message, Text, ToolCall
 from gpt_oss_proxy.errors import (
     CircuitOpen,
@@ -36,7 +36,7 @@ from gpt_oss_proxy.net.relay import ClientGone, TimeLimits
 from gpt_oss_proxy.net.server.client_socket import ClientSocket
 from gpt_oss_proxy.stores.peers import Peers
 from gpt_oss_proxy.stores.shared_counters import SharedCounters
-from tests.doubles import Characters, Other, Scripted, Step, gate, record, settle
+from tests.doubles import Characters, Other, Scripted, Step, collect, gate, record, settle
 from tests.typed import typed
 
 LONG = 20.0
@@ -322,6 +322,7 @@ def admitted(
     return without_effect(asking(effort=effort, **typed(options)), Scripted(native_options=native_options))
 
 
+JSON_OBJECT = {"type": "json_object"}
 PASSED = ("passthrough.top_logprobs", "passthrough.user", "passthrough.metadata")
 
 
@@ -395,6 +396,33 @@ def test_further_prompts_are_asked_each() -> None:
     found = list(dispatch(dispatcher(upstream), asking(n=2, further_prompts=further, stream=True), None))
     assert found[-1] == [Finish("stop", ("stop", "stop", "stop"))]
     assert [request.messages[0].text for request in upstream.asked] == ["Hi", "Hi", "Ho", "Ho"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"), [({"stop": "b"}, "a"), ({"max_tokens": 2}, "ab"), ({"response_format": JSON_OBJECT}, "{}")]
+)
+def test_what_is_emulated_is_emulated_for_each_prompt(options: dict[str, object], text: str) -> None:
+    further = ((Message("user", (Text("Ho"),)),),)
+    upstream = Scripted([TextDelta("abc" if text != "{}" else "Here: {} done")], END)
+    found = collect(dispatch(dispatcher(upstream), asking(further_prompts=further, **typed(options)), None))
+    assert [choice.text for choice in found.choices] == [text, text]
+    assert len({len(request.messages) for request in upstream.asked}) == 1  # each has its instructions
+
+
+def test_the_prompt_is_counted_first_where_a_client_api_asks_for_that() -> None:
+    request = asking(stream=True, counts_first=True)
+    events = [event for events in dispatch(dispatcher(Scripted(A, END)), request, None) for event in events]
+    assert events[0] == Counted(dispatcher(Scripted()).count_prompt(request))
+
+
+def test_a_prompt_is_counted_as_its_upstream_gets_it() -> None:
+    request = asking(**typed({"tools": [{"type": "function", "function": {"name": "f"}}]}))
+    plain = dispatcher(Scripted()).count_prompt(asking())
+    natively = dispatcher(Scripted(native_options=None)).count_prompt(request)
+    emulated = dispatcher(Scripted()).count_prompt(request)
+    assert plain < natively < emulated
+    with pytest.raises(ModelNotFound):
+        dispatcher(Scripted()).count_prompt(ChatRequest("unknown", ()))
 
 
 def test_an_effort_without_effect_is_named() -> None:

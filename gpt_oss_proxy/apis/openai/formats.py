@@ -58,12 +58,12 @@ def tool(value: dict[str, Any]) -> Tool | Passthrough:
     )
 
 
-def tool_choice(value: str | dict[str, Any] | None) -> ToolChoice | Passthrough | None:
-    """Return the choice. A single function that must be called is one name of which one must be."""
+def tool_choice(value: Any) -> ToolChoice | Passthrough | None:
+    """Return the choice, a text or an object; a function that must be called is the only name of which one must be."""
     if not value:
         return None
     if value in _MODES:
-        return ToolChoice(value)  # type: ignore[arg-type] # it is one of them
+        return ToolChoice(value)
     try:
         wanted = msgspec.convert(value, _Named | _Allowed)
     except msgspec.ValidationError:
@@ -72,7 +72,8 @@ def tool_choice(value: str | dict[str, Any] | None) -> ToolChoice | Passthrough 
         return ToolChoice("required", (wanted.function.name,), _extra(value, "function", ("name",)))
     allowed = wanted.allowed_tools
     names = tuple(named.function.name for named in allowed.tools)
-    return ToolChoice(allowed.mode, names, _extra(value, "allowed_tools", ("mode", "tools")))
+    inner = {name: item for name, item in value["allowed_tools"].items() if name != "mode"}  # tools may have more
+    return ToolChoice(allowed.mode, names, {**_extra(value, "allowed_tools", ()), "allowed_tools": inner})
 
 
 def response_format(value: dict[str, Any] | None) -> ResponseFormat | Passthrough | None:

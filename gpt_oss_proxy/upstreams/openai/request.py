@@ -82,7 +82,7 @@ def _tool_choice(choice: ToolChoice | Passthrough) -> Any:
     if choice.mode == "required" and len(choice.names) == 1 and "allowed_tools" not in extra:
         return {"type": "function", **extra, "function": {**_within(extra), "name": choice.names[0]}}
     named = [{"type": "function", "function": {"name": name}} for name in choice.names]
-    allowed = {**_within(extra, "allowed_tools"), "mode": choice.mode, "tools": named}
+    allowed = {"mode": choice.mode, "tools": named, **_within(extra, "allowed_tools")}
     return {"type": "allowed_tools", **extra, "allowed_tools": allowed}
 
 

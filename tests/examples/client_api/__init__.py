@@ -62,6 +62,9 @@ class LetterApi(ClientApi):
             raise NotFound(f"There is no letter {letter_id[:40]}.")
         return HttpAnswer(_json({"id": letter_id, "text": self._letters[letter_id]}))
 
+    def headers(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        return (("letter-for", request_id),)
+
     def spell(self, path: Path, request: ChatRequest) -> str:
         return "/".join(map(str, path))
 
@@ -101,7 +104,7 @@ class LetterStream:
     def end(self, events: list[Event]) -> bytes:
         last = self.feed(events)
         self._letters[self._stamp.id] = "".join(self._text)
-        return last + sse.encode(_json({"id": self._stamp.id}), "letter")
+        return last + sse.encode(_json({"id": self._stamp.id, "request": self._stamp.request_id}), "letter")
 
     def fail(self, error: GatewayError) -> bytes:
         return sse.encode(_json({"wrong": error.message}), "torn")
