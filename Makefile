@@ -15,7 +15,7 @@ help: ## list the targets
 demo: .venv/demo ## try it: a small real model behind all four models, no network and no key needed once installed
 	@exec $(BIN)/python -m gpt_oss_proxy.demo
 
-run: .venv/run ## the gateway with the upstreams that the environment names (see README)
+run: .venv/run ## the gateway with the upstreams that the environment names (docs/configuration.md)
 	@exec $(BIN)/gunicorn -c gunicorn.conf.py wsgi:app
 
 test: check unit live ## everything that CI runs: lint, types, floors, unit tests, live tests

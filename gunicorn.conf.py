@@ -1,4 +1,4 @@
-"""How gunicorn runs the gateway. Everything that an operator may want to change is in Settings, see README."""
+"""How gunicorn runs the gateway. What an operator may want to change is in Settings, see docs/configuration.md."""
 
 from gevent import monkey
 

@@ -1,4 +1,4 @@
-"""The family of errors is the contract's table, and foreign text loses its secrets."""
+"""The family of errors is the one that docs/contract.md promises, and foreign text loses its secrets."""
 
 import copy
 import re

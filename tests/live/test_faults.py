@@ -223,7 +223,7 @@ def astray(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
         silent = stack.enter_context(contextlib.closing(Silent()))
         refusing = stack.enter_context(answering(b"HTTP/1.1 403 No\r\n\r\n"))
         urls = {
-            "a port where nobody listens": f"http://127.0.0.1:{free_port()}",
+            "a port without a listener": f"http://127.0.0.1:{free_port()}",
             "a name that does not exist": "http://does-not-exist.invalid",
             "a proxy that does not let us through": "https://upstream.test",
             "https to a server that speaks http": stack.enter_context(answering(b"HTTP/1.1 400 No\r\n\r\n")),

@@ -6,12 +6,12 @@ from tests.quirks.table import QUIRKS
 _HEAD = """\
 # OpenAI-compatible servers as they are
 
-What servers behind `OPENAI_BASE_URL` do otherwise than OpenAI, and what becomes of it here. The page is written from
-the table that `tests/test_quirks.py` plays with real sockets, streamed and whole: `make docs`.
+Where servers behind `OPENAI_BASE_URL` deviate from OpenAI, and what the gateway does then. The page is written from the
+table that `tests/test_quirks.py` plays with real sockets, streamed and whole: `make docs`.
 
-Whatever a server sends is read, or is an error with the server's own words; an empty or shortened answer never ends
-well. An answer ends with `[DONE]`, or with a finish reason that no output follows for two seconds; output renews that
-wait, and while only reasoning has come `stop` is no end.
+The gateway reads what a server sends, or reports an error with the server's own words; an empty or cut answer is never
+reported as complete. An answer ends with `[DONE]`, or with a finish reason that no output follows for two seconds;
+output renews that wait, and while only reasoning has come, `stop` does not end the answer.
 """
 _REASONS = """
 ## Finish reasons
@@ -19,7 +19,7 @@ _REASONS = """
 Capitals, hyphens and spaces make no difference. An unknown one is `stop` if `[DONE]` follows, is counted in
 `gpt_oss_proxy_unknown_finish_reasons_total`, and named once in the log.
 
-| told as | what servers say |
+| finish reason | what servers send |
 |---|---|
 """
 
@@ -27,7 +27,7 @@ Capitals, hyphens and spaces make no difference. An unknown one is `stop` if `[D
 def page() -> str:
     """Return the page."""
     sections = (
-        f"\n## {title}\n\n| a server sends | what becomes of it |\n|---|---|\n"
+        f"\n## {title}\n\n| a server sends | what the gateway does |\n|---|---|\n"
         + "".join(f"| {quirk.does} | {quirk.becomes} |\n" for quirk in quirks)
         for title, quirks in QUIRKS.items()
     )

@@ -1,4 +1,4 @@
-"""The example of ARCHITECTURE.md, "Add an upstream": a server that answers with lines of text and a last line END."""
+"""The example upstream of docs/development.md: a server that answers with lines of text and a last line END."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""ARCHITECTURE's example upstream works, and is the one that the page shows."""
+"""The example upstream of docs/development.md works, and is the one that the page shows."""
 
 import http.server
 import json
@@ -75,6 +75,6 @@ def test_it_is_one_file_and_one_row(url: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_page_shows_this_code() -> None:
-    shown = re.search(r"```python\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
+    shown = re.search(r"```python\n(.*?)```", (ROOT / "docs/development.md").read_text(), re.DOTALL)
     assert shown is not None
     assert shown[1] in (ROOT / "tests/upstreams/example_upstream.py").read_text()

@@ -110,7 +110,7 @@ FRAMINGS = [
     ),
     Case("an answer, then closed without notice", lambda a: [cork, *a.good(), fin], GOOD),
     Case(
-        "an answer, then another that nobody asked for",
+        "an answer, then another one without a request",
         lambda a: [b"".join(chunked(a)) + b"".join(chunked(a)).replace(b"Gr", b"No")],
         GOOD,
     ),

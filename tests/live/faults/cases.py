@@ -47,7 +47,7 @@ KEPT = [
 # Addresses: no connection comes about at all
 
 ADDRESSES = [
-    Case("a port where nobody listens", lambda a: [], UNREACHABLE),
+    Case("a port without a listener", lambda a: [], UNREACHABLE),
     Case("a name that does not exist", lambda a: [], UNREACHABLE),
     Case("a proxy that does not let us through", lambda a: [], UNREACHABLE),
     Case("https to a server that hangs up", lambda a: [], UNREACHABLE),

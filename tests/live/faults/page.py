@@ -21,9 +21,9 @@ of the AI SDK and OpenAI-compatible servers, unless a row names one of them. Thi
   code, `[DONE]`, and no `finish_reason`. So it is once any text or reasoning has gone out; before that a stream fails
   with a status, too.
 
-Whatever happens: an answer that was cut is never told as a whole one, no redirect is followed, no cookie is kept or
-passed on, no message names a host, a path or a key, others are answered meanwhile, and the next request succeeds.
-Retries and circuits are off here (`RETRIES=0`, `BREAKER_FAILURES=0`): nothing is asked twice.
+In each case, an answer that was cut is never reported as complete, no redirect is followed, no cookie is kept or passed
+on, no message names a host, a path or a key, other requests are unaffected, and the next request succeeds. Retries and
+circuits are off here (`RETRIES=0`, `BREAKER_FAILURES=0`): no upstream is asked twice.
 """
 _SECTIONS = {"No connection": ADDRESSES, **MATRIX, "Kept connections: the next request": KEPT}
 _TABLE = "| the upstream | not streamed | streamed |\n|---|---|---|\n"
@@ -45,13 +45,13 @@ def page() -> str:
 
 def rows(cases: Sequence[Case]) -> Iterator[str]:
     """Yield the rows of a table."""
-    told = ""
+    shown = ""
     for case in cases:
         name = _BODY.sub(r"\1, with JSON, a page or nothing", case.name)
-        if name != told and case not in PAUSES:
+        if name != shown and case not in PAUSES:
             yield row(name + whose(case.only), case.outcome)
             yield from (row(f"… {protocol.name}", outcome) for protocol, outcome in case.unlike.items())
-        told = name
+        shown = name
     if PAUSES[0] in cases:
         yield "| a pause in the middle, in any framing | whole answer | what came before the pause is there at once |\n"
 
