@@ -42,7 +42,34 @@ def test_the_listing_names_every_folder_and_every_name_in_it_is_there() -> None:
     names = {name for group in named for name in group.split()}
     folders = {f"{path.name}/" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert folders <= names
-    assert all((PACKAGE / name).exists() for name in names)
+    assert [name for name in names if not (PACKAGE / name).exists()] == []
+
+
+def parts_in(listing: str) -> dict[str, list[str]]:
+    """Return folder → the parts of it that the listing names: `a, b: what they do · c/: what it does`, on any line."""
+    found: dict[str, list[str]] = {}
+    for folder, block in re.findall(r"^ {2}(\w+)/ +(.*(?:\n {6,}.*)*)", listing, re.MULTILINE):
+        heads = (piece.strip().partition(":")[0] for piece in re.split(r"[·\n]", block))
+        found[folder] = [
+            name
+            for head in heads
+            if re.fullmatch(r"\w+/?(,? \w+/)*(, \w+/?)*", head)
+            for name in re.findall(r"\w+", head)
+        ]
+    return found
+
+
+def test_the_parts_that_the_listing_names_in_folders_are_there() -> None:
+    parts = parts_in((ROOT / "ARCHITECTURE.md").read_text().split("```")[3])
+    assert {"base", "family", "document", "openai"} == set(parts["apis"])
+    assert {"relay", "output", "server", "client"} < set(parts["net"])
+    missing = [
+        f"{folder}/{name}"
+        for folder, names in parts.items()
+        for name in names
+        if not ((PACKAGE / folder / name).is_dir() or (PACKAGE / folder / f"{name}.py").is_file())
+    ]
+    assert missing == []
 
 
 # OpenAI's field names that are not also the field's common words: they stand where its formats are spoken.
