@@ -5,18 +5,18 @@ import dataclasses
 import io
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from gpt_oss_proxy.config.settings import Settings
+from gpt_oss_proxy.emulation import tools
+from gpt_oss_proxy.emulation.prepare import EMULATED
 from gpt_oss_proxy.errors import GatewayError
 from gpt_oss_proxy.gateway.observe import access_log
-from gpt_oss_proxy.gateway.observe.access_log import Record
 from gpt_oss_proxy.upstreams.status_error import _KEPT_CODES
+from tests.doubles import record
 from tests.pages import DOCS, PAGES, errors_table, kinds, page, settings_table
 
 ROOT = DOCS.parent
@@ -124,9 +124,17 @@ def test_the_page_of_errors_has_each_code_of_a_single_fault_and_nothing_else() -
 def test_the_page_of_operations_has_each_field_of_the_log_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.BytesIO()
     monkeypatch.setattr(access_log, "_output", output)
-    Record("req_1", "GET", "/", time.monotonic()).write()
+    record().write()
     named = [field for row in rows("operations.md", "fields | content") for field in re.findall(r"`(\w+)`", row[0])]
     assert sorted(named) == sorted(json.loads(output.getvalue()))
+
+
+def test_the_page_of_emulation_names_what_is_emulated_and_its_limits() -> None:
+    text = " ".join((DOCS / "emulation.md").read_text().split())
+    names = {"parallel_calls": "parallel_tool_calls", "limits": "max_completion_tokens", "tools": "tool_choice"}
+    assert [name for name in EMULATED if f"`{names.get(name, name)}" not in text] == []
+    assert f"{tools._MOST_TOOLS} tools at most" in text
+    assert f"above {tools._LONGEST_NAME} characters" in text
 
 
 @pytest.mark.parametrize("path", ALL, ids=name_of)
