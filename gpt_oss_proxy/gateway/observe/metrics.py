@@ -55,7 +55,7 @@ class Metrics:
             registry=self._registry,
         )
         self._tries = Counter(
-            "gpt_oss_proxy_upstream_tries", "How often upstreams were asked.", ["upstream"], registry=self._registry
+            "gpt_oss_proxy_upstream_tries", "Attempts at upstreams.", ["upstream"], registry=self._registry
         )
         self._tokens = Counter(
             "gpt_oss_proxy_tokens",
@@ -65,7 +65,7 @@ class Metrics:
         )
         self._unknown_reasons = Counter(
             "gpt_oss_proxy_unknown_finish_reasons",
-            "Answers that ended with a word that is not known.",
+            "Answers with a finish reason that is not known.",
             ["upstream"],
             registry=self._registry,
         )
@@ -206,7 +206,7 @@ class _State(Collector):
         running = GaugeMetricFamily("gpt_oss_proxy_upstream_running", "Chats at an upstream now.", labels=["upstream"])
         circuit = GaugeMetricFamily(
             "gpt_oss_proxy_upstream_circuit_open",
-            "1 while an upstream is left alone, 0.5 while it is tried, else 0.",
+            "1 while the circuit of an upstream is open, 0.5 while it is half open, else 0.",
             labels=["upstream"],
         )
         up = GaugeMetricFamily(
