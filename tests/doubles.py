@@ -1,7 +1,9 @@
 """Stand-ins that tests share: an upstream that follows a script, and a gateway in front of it."""
 
+import contextlib
+import gc
 import json
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -130,6 +132,16 @@ class Other:
         while True:
             self.turns += 1
             gevent.sleep(0)
+
+
+@contextlib.contextmanager
+def measuring() -> Iterator[None]:
+    """Let the garbage collector wait: it would go through all that thousands of tests have left."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def settle() -> None:
